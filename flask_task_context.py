@@ -1,0 +1,1417 @@
+"""A Celery task that runs in the Flask request it was sent from.
+
+A view sends a task with :func:`delay_with_context`; in the worker, under
+:func:`with_request_context`, ``request``, ``session``, ``url_for`` and the
+chosen parts of ``g`` are those of the visitor::
+
+    from flask import render_template, url_for
+    from flask_task_context import delay_with_context, with_request_context
+
+    @celery_app.task
+    @with_request_context
+    def send_invite(email):
+        link = url_for("join", _external=True)  # on the visitor's own host
+        send_mail(email, render_template("invite.txt", link=link))
+
+    @app.post("/invite")
+    def invite():
+        delay_with_context(send_invite, request.form["email"])
+        return "", 202
+
+The request travels as one signed message header, never as an argument, and
+nothing on the Celery app is changed. The README says what travels, who can
+read it, and how each of Celery's ways to run a task behaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import hashlib
+import hmac
+import inspect
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+import threading
+import typing as t
+import warnings
+import weakref
+from base64 import b64decode
+from base64 import b64encode
+from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64encode
+from urllib.parse import quote
+from urllib.parse import unquote
+from urllib.parse import unquote_plus
+
+import flask
+from blinker import Namespace
+from celery import Task
+from celery._state import _get_active_apps
+from celery._state import _task_stack
+from celery._state import connect_on_app_finalize
+from celery.local import PromiseProxy
+from celery.local import Proxy
+from celery.signals import before_task_publish
+from click import ClickException
+from flask.cli import ScriptInfo
+from flask.ctx import AppContext
+from flask.json.tag import TaggedJSONSerializer
+from flask.sessions import SecureCookieSession
+from flask.sessions import session_json_serializer
+from itsdangerous import Signer
+from werkzeug.datastructures import FileStorage
+from werkzeug.datastructures import Headers
+from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.exceptions import HTTPException
+
+__all__ = [
+    "BadContext",
+    "CaptureError",
+    "ContextError",
+    "LeftOut",
+    "RequestRefused",
+    "apply_async_with_context",
+    "capture_context",
+    "context_captured",
+    "context_restored",
+    "delay_with_context",
+    "init_app",
+    "restore_context",
+    "with_request_context",
+]
+__version__ = "0.1.0"
+
+_HEADER = "flask_task_context"
+_FORMAT = "1"
+
+_MAX_SIZE = 64 * 1024
+_EXCLUDE = (
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "*api-key*",
+    "*csrf*",
+    "*xsrf*",
+    "*jwt*",
+    "*password*",
+    "*passwd*",
+    "*passphrase*",
+    "*secret*",
+    "*token*",
+)
+
+# RFC 3875's variables, as far as a WSGI application reads them.
+_CGI_KEYS = frozenset(
+    (
+        "AUTH_TYPE",
+        "CONTENT_LENGTH",
+        "CONTENT_TYPE",
+        "PATH_INFO",
+        "QUERY_STRING",
+        "REMOTE_ADDR",
+        "REMOTE_HOST",
+        "REMOTE_PORT",
+        "REMOTE_USER",
+        "REQUEST_METHOD",
+        "SCRIPT_NAME",
+        "SERVER_NAME",
+        "SERVER_PORT",
+        "SERVER_PROTOCOL",
+    )
+)
+
+_MULTIPART = "multipart/form-data"
+_FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
+_NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
+_SIGNATURE = 44  # a dot and 32 bytes in base64
+_MARK = "_flask_task_context"
+
+_AppOption: t.TypeAlias = flask.Flask | t.Callable[[], flask.Flask] | str | None
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decoder = json.JSONDecoder()
+
+_signals = Namespace()
+
+#: Sent by :func:`capture_context` with the Flask app as sender and a dict
+#: ``entries``: a receiver adds what should travel, under a key of its own, as
+#: values that JSON can hold.
+context_captured = _signals.signal("task-context-captured")
+
+#: Sent when a request has been restored, inside it, with the Flask app as
+#: sender and the ``entries`` that were added at capture.
+context_restored = _signals.signal("task-context-restored")
+
+T = t.TypeVar("T", bound=t.Callable[..., t.Any])
+
+
+class ContextError(Exception):
+    """A context could not be captured, restored or used as asked."""
+
+
+class CaptureError(ContextError):
+    """The request cannot be sent along; nothing has been sent."""
+
+
+class BadContext(ContextError):
+    """The message's context cannot be trusted or read; the task did not run."""
+
+
+class RequestRefused(ContextError):
+    """A before-request function answered or aborted; the task did not run."""
+
+
+class LeftOut(ContextError):
+    """The task touched a part of the request that was too large to travel."""
+
+
+# -- public API --------------------------------------------------------------
+
+
+def init_app(app: flask.Flask) -> None:
+    """Tell tasks that they belong to this Flask app, and check its settings.
+
+    With one registered app, every message is served by it, whatever app sent
+    it. With several, the app's name in the message chooses; the newest app of
+    a name wins.
+
+    :param app: the Flask app, with its config loaded.
+    :raises TypeError: for a setting of the wrong type.
+    :raises RuntimeError: for ``TASK_CONTEXT_ENCRYPT`` without a ``SECRET_KEY``
+        or without the ``cryptography`` package.
+    """
+    _settings(app)
+    _apps[app.name] = app
+
+
+def capture_context() -> dict[str, str]:
+    """The current request as message headers, to send with any task::
+
+        add.apply_async((2, 3), headers=capture_context())
+        celery_app.send_task("shop.tasks.add", (2, 3), headers=capture_context())
+
+    Outside a request it is ``{}``.
+
+    :raises CaptureError: when the header would be longer than
+        ``TASK_CONTEXT_MAX_SIZE`` characters, or when a value of the session or
+        of ``g`` cannot be serialized.
+    """
+    if not flask.has_request_context():
+        return {}
+    return {_HEADER: _capture(flask.current_app._get_current_object())}  # type: ignore[attr-defined]
+
+
+def delay_with_context(task: t.Any, /, *args: t.Any, **kwargs: t.Any) -> t.Any:
+    """``task.delay(*args, **kwargs)``, sent with the current request.
+
+    :param task: a task, a signature, or a canvas (chain, group, chord).
+    :return: what ``delay`` returns, an ``AsyncResult``.
+    :raises TypeError: when ``task`` is none of these.
+    :raises CaptureError: see :func:`capture_context`; nothing is sent.
+    """
+    return apply_async_with_context(task, args, kwargs)
+
+
+def apply_async_with_context(
+    task: t.Any, args: t.Any = None, kwargs: t.Any = None, **options: t.Any
+) -> t.Any:
+    """``task.apply_async(args, kwargs, **options)``, sent with the current
+    request. Headers of the caller's own are kept, and win.
+
+    :param task: a task, a signature, or a canvas (chain, group, chord).
+    :return: what ``apply_async`` returns, an ``AsyncResult``.
+    :raises TypeError: when ``task`` is none of these.
+    :raises CaptureError: see :func:`capture_context`; nothing is sent.
+    """
+    if not hasattr(task, "apply_async"):
+        raise TypeError(
+            f"{task!r} is not a Celery task: put '@app.task' or '@shared_task'"
+            " on it, or pass one of its signatures."
+        )
+    # A signature's headers would be dropped for those that are given here.
+    own = (getattr(task, "options", None) or {}).get("headers")
+    headers = {
+        **capture_context(),
+        **(own or {}),
+        **(options.pop("headers", None) or {}),
+    }
+    return task.apply_async(args, kwargs, headers=headers or None, **options)
+
+
+@contextlib.contextmanager
+def restore_context(
+    headers: t.Mapping[str, t.Any] | None,
+    app: _AppOption = None,
+) -> t.Iterator[t.Any]:
+    """Push the request that :func:`capture_context` put into ``headers``, and
+    pop it at the end, with its teardown functions. No before- or after-request
+    functions run. Headers without a context push an app context; an active one
+    is used as it is::
+
+        with restore_context(message.headers):
+            url_for("index", _external=True)
+
+    :param headers: message headers, or ``None``.
+    :param app: a Flask app, a factory, or an import string (``"shop:create_app"``).
+        Default: the app of the active app context, else the one given to
+        :func:`init_app`, else ``FLASK_APP``.
+    :raises BadContext: when the context is broken, forged, or not for this app.
+    :raises RuntimeError: when no Flask app is found.
+    """
+    with _restored(_header_of(headers), app) as context:
+        yield context
+
+
+@t.overload
+def with_request_context(task: T, /) -> T: ...
+
+
+@t.overload
+def with_request_context(
+    *,
+    app: _AppOption = None,
+    before_request: bool = False,
+    after_request: bool = True,
+) -> t.Callable[[T], T]: ...
+
+
+def with_request_context(
+    task: t.Any = None,
+    /,
+    *,
+    app: _AppOption = None,
+    before_request: bool = False,
+    after_request: bool = True,
+) -> t.Any:
+    """Run a task in the request it was sent from::
+
+        @celery_app.task
+        @with_request_context
+        def send_invite(email): ...
+
+    Works below and above ``@app.task`` and ``@shared_task``, on a task class
+    and on its ``run`` method. A message that carries no request runs in an app
+    context; a task called inside a live request runs in that request, as it is.
+
+    :param app: a Flask app, a factory, or an import string (``"shop:create_app"``).
+        Default: see :func:`restore_context`.
+    :param before_request: run URL value preprocessors and before-request
+        functions first. One that answers or aborts refuses the task.
+    :param after_request: run after-request functions, on an empty response,
+        after the task's body has returned.
+    :raises TypeError: on something that is no task and no function, on an
+        ``async def`` or generator function, and when applied twice.
+
+    .. warning::
+        Above ``@app.task`` a base class whose ``__call__`` never calls
+        ``self.run`` is out of reach; put the decorator below.
+    """
+    options = _Options(app, before_request, after_request)
+    if task is None:
+        return lambda task: _decorate(task, options)
+    return _decorate(task, options)
+
+
+# -- capture: request -> snapshot --------------------------------------------
+
+
+def _capture(app: flask.Flask) -> str:
+    settings = _settings(app)
+    request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    entries: dict[str, t.Any] = {}
+    if context_captured.receivers:
+        context_captured.send(app, entries=entries)
+    environ = _environ_of(request, settings.excluded)
+    values = {"g": _g_values(settings), "signals": entries}
+    values = {part: value for part, value in values.items() if value}
+    session = _session_values(app)
+    if session is not None:
+        values["session"] = session
+    head = _encode({"environ": environ, "server": _server_of(request)})
+    tail = _encode_values(values, settings) if values else ""
+    room = _room(settings) - len(head) - len(tail) - len(',"body":')
+    body = _encode_body(request, max(room, 0), settings)
+    if body:
+        head = f'{head[:-1]},"body":{body}}}'
+    header = _seal(head + tail, settings)
+    if len(header) > settings.max_size:
+        raise _too_large(len(header), environ, values, settings)
+    return header
+
+
+def _environ_of(
+    request: flask.Request, excluded: t.Callable[[str], bool]
+) -> dict[str, str]:
+    inherited = _process_variables()
+    return {
+        key: value
+        for key, value in request.environ.items()
+        if (key in _CGI_KEYS or (key.startswith("HTTP_") and not excluded(key[5:])))
+        and isinstance(value, str)
+        and inherited.get(key) != value
+    }
+
+
+@functools.cache
+def _process_variables() -> dict[str, str]:
+    """What the process environment holds under the names of request headers:
+    wsgiref mixes it into the environ. Under real CGI it *is* the request."""
+    if "GATEWAY_INTERFACE" in os.environ:
+        return {}
+    own = {"AUTH_TYPE", "REMOTE_HOST", "REMOTE_USER"}
+    return {k: v for k, v in os.environ.items() if k.startswith("HTTP_") or k in own}
+
+
+def _server_of(request: flask.Request) -> list[t.Any]:
+    return [
+        request.scheme,
+        request.is_multithread,
+        request.is_multiprocess,
+        request.is_run_once,
+    ]
+
+
+def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
+    context = flask.globals.request_ctx._get_current_object()  # type: ignore
+    session = getattr(context, _session_attribute(context))
+    if app.session_interface.is_null_session(session) and not isinstance(
+        session, _SessionCopy
+    ):
+        return None
+    accessed = session.accessed
+    values = dict(session)
+    session.accessed = accessed
+    return values
+
+
+def _g_values(settings: _Settings) -> dict[str, t.Any]:
+    return {name: flask.g.get(name) for name in settings.g if name in flask.g}
+
+
+def _encode_values(values: dict[str, t.Any], settings: _Settings) -> str:
+    """JSON with Flask's tags for datetime, UUID, bytes, Markup and tuple."""
+    tag = settings.serializer.tag
+    try:
+        return _encode(tag(values))
+    except (TypeError, ValueError, RecursionError):
+        for label, value in _labelled(values):
+            _check_serializable(label, value, tag)
+        raise
+
+
+def _check_serializable(
+    label: str, value: t.Any, tag: t.Callable[[t.Any], t.Any]
+) -> None:
+    try:
+        _encode(tag(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CaptureError(
+            f"{label} cannot travel with a task: {error}. Make it a value that"
+            " Flask's session cookie can hold, or leave it out."
+        ) from error
+
+
+def _labelled(values: dict[str, t.Any]) -> t.Iterator[tuple[str, t.Any]]:
+    labels = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
+    for part, label in labels.items():
+        for name, value in values.get(part, {}).items():
+            yield label.format(name), value
+
+
+def _too_large(
+    size: int, environ: dict[str, str], values: dict[str, t.Any], settings: _Settings
+) -> CaptureError:
+    sizes = [(len(_encode(v)), f"request variable {k!r}") for k, v in environ.items()]
+    tag = settings.serializer.tag
+    sizes += [(len(_encode(tag(v))), label) for label, v in _labelled(values)]
+    largest = ", ".join(f"{label} ({n})" for n, label in sorted(sizes)[:-4:-1])
+    return CaptureError(
+        f"The request's context has {size} characters, and TASK_CONTEXT_MAX_SIZE is"
+        f" {settings.max_size}. Nothing was sent. The largest parts: {largest}."
+        " Store large values in the view and pass their keys to the task."
+    )
+
+
+# -- capture: the body, at whatever stage the view has it --------------------
+
+
+class _Form(t.NamedTuple):
+    fields: list[tuple[str, str]]
+    files: list[tuple[str, FileStorage]]
+    raw: _LeftOutStream | None = None
+
+
+class _LeftOutStream(io.RawIOBase):
+    """Stands where the bytes would be, and says why they are not there."""
+
+    def __init__(self, what: str, size: int | None, reason: str) -> None:
+        self.what, self.size, self.reason = what, size, reason
+
+    def _fail(self, *args: t.Any) -> t.NoReturn:
+        size = "of unknown size" if self.size is None else f"{self.size} bytes"
+        raise LeftOut(
+            f"The {self.what} ({size}) did not travel with the task: {self.reason}."
+            " Store it in the view and pass its key to the task."
+        )
+
+    read = readall = readinto = readline = seek = tell = _fail  # type: ignore[assignment]
+
+
+class _Kept(io.RawIOBase):
+    """Counts what is written, and keeps it while it is short enough."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.size, self.content = limit, 0, b""
+
+    def write(self, data: t.Any) -> int:
+        self.size += len(data)
+        self.content = self.content + data if self.size <= self.limit else b""
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+
+class _Joined(io.RawIOBase):
+    """What was read ahead of a stream, and then the stream."""
+
+    def __init__(self, head: bytes, rest: t.IO[bytes]) -> None:
+        self.head, self.rest = io.BytesIO(head), rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        data = self.head.read(len(buffer)) or self.rest.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStream:
+    """The body, with no more than ``room`` bytes of it in memory, and all of
+    it still there for the view afterwards."""
+    source = request.environ["wsgi.input"]
+    length = request.content_length
+    if length == 0:
+        return b""
+    if "form" in vars(request) and (
+        request.form or request.files or request.mimetype in _FORM_TYPES
+    ):
+        return _body_of_parsed(request, length, room)
+    if isinstance(source, _LeftOutStream):
+        return source
+    if "stream" in vars(request):
+        return _body_of_touched(request, length, room)
+    if length is None and "wsgi.input_terminated" not in request.environ:
+        return b""
+    return _body_of_untouched(request, source, length, room)
+
+
+def _body_of_parsed(
+    request: flask.Request, length: int | None, room: int
+) -> bytes | _Form:
+    # Parsing leaves nothing to read, unless get_data() had cached it before.
+    raw = request.get_data(cache=False) if (length or 0) <= room else b""
+    fields = list(request.form.items(multi=True))
+    return raw or _Form(fields, list(request.files.items(multi=True)))
+
+
+def _body_of_touched(
+    request: flask.Request, length: int | None, room: int
+) -> bytes | _LeftOutStream:
+    if length is not None and length > room:
+        return _too_long(length)
+    rest = request.stream.read(room + 1)
+    if rest:
+        request.stream = io.BufferedReader(_Joined(rest, request.stream))  # type: ignore
+    data = rest or request.get_data(cache=False)
+    streamed = "HTTP_TRANSFER_ENCODING" in request.environ
+    if len(data) == length or (length is None and not rest and not streamed):
+        return data
+    if length is None and data and not rest:
+        return data
+    return _left_out_body(length, "the view had begun to read it from request.stream")
+
+
+def _body_of_untouched(
+    request: flask.Request, source: t.IO[bytes], length: int | None, room: int
+) -> bytes | _Form | _LeftOutStream:
+    maximum = request.max_content_length
+    if maximum is not None and length is not None and length > maximum:
+        return _left_out_body(length, f"it is over MAX_CONTENT_LENGTH ({maximum})")
+    if length is not None and length > room:
+        return _form_of_large(request, source, length, room)
+    data = _read(source, room + 1 if length is None else length)
+    if length is None and len(data) > room:
+        rest = io.BufferedReader(_Joined(data, source))
+        request.environ["wsgi.input"] = rest
+        return _form_of_large(request, rest, None, room)
+    request.environ["wsgi.input"] = io.BytesIO(data)
+    if length is not None and len(data) < length:
+        return _left_out_body(length, "the client hung up while sending it")
+    return data
+
+
+def _form_of_large(
+    request: flask.Request, source: t.IO[bytes], length: int | None, room: int
+) -> _Form | _LeftOutStream:
+    """The fields and the small files of a multipart form. Its body goes to a
+    temporary file, as Werkzeug's own parser does, and the view reads it there."""
+    if request.mimetype != _MULTIPART:
+        return _too_long(length)
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the request
+    weakref.finalize(request, spool.close)
+    missing = sys.maxsize if length is None else length
+    while missing and (chunk := source.read(min(missing, 64 * 1024))):
+        spool.write(chunk)
+        missing -= len(chunk)
+    spool.seek(0)
+    request.environ["wsgi.input"] = spool
+    if length is not None and missing:
+        return _left_out_body(length, "the client hung up while sending it")
+    form = _parse_form(request, spool, room)
+    spool.seek(0)
+    return form
+
+
+def _parse_form(
+    request: flask.Request, stream: t.IO[bytes], room: int
+) -> _Form | _LeftOutStream:
+    parser = request.make_form_data_parser()
+    parser.stream_factory = lambda *args, **kwargs: _Kept(room)  # type: ignore
+    length = request.content_length
+    try:
+        _, fields, files = parser.parse(
+            stream, request.mimetype, length, request.mimetype_params
+        )
+    except HTTPException as error:
+        return _left_out_body(length, f"its form is refused: {error.description}")
+    return _Form(
+        list(fields.items(multi=True)),
+        list(files.items(multi=True)),
+        _left_out_body(length, "only its form did"),
+    )
+
+
+def _read(source: t.IO[bytes], size: int) -> bytes:
+    chunks = []
+    while size and (chunk := source.read(size)):
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
+
+
+def _left_out_body(size: int | None, reason: str) -> _LeftOutStream:
+    return _LeftOutStream("request body", size, reason)
+
+
+def _too_long(size: int | None) -> _LeftOutStream:
+    return _left_out_body(size, _NO_ROOM)
+
+
+# -- capture: the body as JSON, without credentials ---------------------------
+
+
+def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
+    body = _read_body(request, room)
+    if isinstance(body, bytes) and body and not settings.encrypt:
+        body = _without_excluded(request, body, room, settings.excluded)
+    if isinstance(body, bytes):
+        encoded = _encode_bytes(body)
+    elif isinstance(body, _Form):
+        encoded = _encode_form(body, room, settings.excluded)
+    else:
+        return _encode_left_out(body)
+    if len(encoded) > room:
+        return _encode_left_out(_too_long(request.content_length))
+    return encoded
+
+
+def _encode_bytes(body: bytes) -> str:
+    if not body:
+        return ""
+    if body.isascii():
+        return _encode({"text": body.decode("ascii")})
+    return _encode({"base64": b64encode(body).decode("ascii")})
+
+
+def _encode_left_out(stream: _LeftOutStream) -> str:
+    return _encode({"left_out": [stream.what, stream.size, stream.reason]})
+
+
+def _encode_form(form: _Form, room: int, excluded: t.Callable[[str], bool]) -> str:
+    fields = [field for field in form.fields if not excluded(field[0])]
+    raw = form.raw and [form.raw.what, form.raw.size, form.raw.reason]
+    room -= len(_encode({"form": fields, "files": [], "raw": raw}))
+    files = []
+    for name, file in form.files:
+        if not excluded(name):
+            part = _file_part(name, file, room)
+            room -= len(_encode(part)) + 1
+            files.append(part)
+    return _encode({"form": fields, "files": files, "raw": raw})
+
+
+def _file_part(name: str, file: FileStorage, room: int) -> list[t.Any]:
+    """Name, file name, headers, and the content or what stands for it."""
+    content, size = _file_content(file.stream, room)
+    headers = [[key, value] for key, value in file.headers]
+    what = f"uploaded file {name!r}"
+    part = [name, file.filename, headers]
+    if isinstance(file.stream, _LeftOutStream):
+        return [*part, None, [what, file.stream.size, file.stream.reason]]
+    if content is not None:
+        encoded = [*part, b64encode(content).decode("ascii"), None]
+        if len(_encode(encoded)) <= room:
+            return encoded
+    reason = "the view had closed it" if size is None else _NO_ROOM
+    return [*part, None, [what, size, reason]]
+
+
+def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
+    if isinstance(stream, _LeftOutStream):
+        return None, stream.size
+    if isinstance(stream, _Kept):
+        return (stream.content if stream.size <= limit else None), stream.size
+    try:
+        position = stream.tell()
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        content = stream.read() if size <= limit else None
+        stream.seek(position)
+    except ValueError:  # closed
+        return None, None
+    return content, size
+
+
+def _without_excluded(
+    request: flask.Request, body: bytes, room: int, excluded: t.Callable[[str], bool]
+) -> bytes | _Form | _LeftOutStream:
+    if request.mimetype == _MULTIPART:
+        form = _parse_form(request, io.BytesIO(body), room)
+        names = [] if isinstance(form, _LeftOutStream) else [*form.fields, *form.files]
+        return form if any(excluded(name) for name, _ in names) else body
+    if request.mimetype in _FORM_TYPES:
+        return b"&".join(p for p in body.split(b"&") if not excluded(_field_name(p)))
+    if request.is_json or body.lstrip()[:1] in (b"{", b"["):
+        return _json_without_excluded(request, body, excluded)
+    return body
+
+
+def _field_name(pair: bytes) -> str:
+    return unquote_plus(pair.partition(b"=")[0].decode("latin-1"))
+
+
+def _json_without_excluded(
+    request: flask.Request, body: bytes, excluded: t.Callable[[str], bool]
+) -> bytes | _LeftOutStream:
+    removed = False
+
+    def without(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+        nonlocal removed
+        kept = {name: value for name, value in pairs if not excluded(name)}
+        removed = removed or len(kept) < len(pairs)
+        return kept
+
+    try:
+        value = json.loads(body, object_pairs_hook=without)
+    except (ValueError, RecursionError):
+        if not request.is_json:
+            return body
+        return _left_out_body(
+            len(body), "TASK_CONTEXT_EXCLUDE cannot be applied to JSON that is broken"
+        )
+    return _encode(value).encode("ascii") if removed else body
+
+
+# -- seal: payload <-> header ------------------------------------------------
+
+
+class _Settings(t.NamedTuple):
+    """An app's configuration, checked."""
+
+    name: str
+    keys: tuple[str | bytes, ...]
+    encrypt: bool
+    max_size: int
+    g: tuple[str, ...]
+    excluded: t.Callable[[str], bool]
+    serializer: TaggedJSONSerializer
+
+
+def _settings(app: flask.Flask) -> _Settings:
+    config = app.config
+    max_size = config.get("TASK_CONTEXT_MAX_SIZE", _MAX_SIZE)
+    if not isinstance(max_size, int):
+        raise TypeError(
+            f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters."
+        )
+    encrypt = bool(config.get("TASK_CONTEXT_ENCRYPT"))
+    patterns = _names(config, "TASK_CONTEXT_EXCLUDE", _EXCLUDE)
+    serializer = getattr(app.session_interface, "serializer", None)
+    if not isinstance(serializer, TaggedJSONSerializer):
+        serializer = session_json_serializer
+    return _Settings(
+        app.name,
+        _secret_keys(app),
+        encrypt,
+        max_size,
+        _names(config, "TASK_CONTEXT_G", ()),
+        _matcher(() if encrypt else patterns),
+        serializer,
+    )
+
+
+def _names(
+    config: t.Mapping[str, t.Any], key: str, default: tuple[str, ...]
+) -> tuple[str, ...]:
+    names = config.get(key, default)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{key} is {names!r}: make it a list of names.")
+    return tuple(names)
+
+
+def _secret_keys(app: flask.Flask) -> tuple[str | bytes, ...]:
+    if not app.secret_key:
+        return ()
+    return (app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ()))
+
+
+@functools.lru_cache(maxsize=16)
+def _matcher(patterns: tuple[str, ...]) -> t.Callable[[str], bool]:
+    """Whether a name fits a pattern, in whatever spelling or case: ``*api-key*``
+    fits ``X_API_KEY``, ``apiKey`` and ``Api Key``."""
+    if not patterns:
+        return lambda name: False
+    regexes = (".*".join(map(_fold, pattern.split("*"))) for pattern in patterns)
+    matches = re.compile("|".join(regexes)).fullmatch
+    return functools.lru_cache(maxsize=1024)(lambda name: bool(matches(_fold(name))))
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+class _Key:
+    """What is derived from one secret key."""
+
+    def __init__(self, secret: str | bytes) -> None:
+        self.secret = secret.encode() if isinstance(secret, str) else secret
+        #: Tells a foreign key from a damaged message.
+        self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
+        self.signer = Signer(
+            self._derive("signature"),
+            key_derivation="none",
+            digest_method=hashlib.sha256,
+        )
+
+    def _derive(self, purpose: str) -> bytes:
+        message = f"flask-task-context {purpose}".encode("ascii")
+        return hmac.digest(self.secret, message, "sha256")
+
+    @functools.cached_property
+    def _cipher(self) -> t.Any:
+        try:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+            from cryptography.hazmat.primitives.hashes import SHA256
+            from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        except ImportError:
+            raise RuntimeError(
+                "TASK_CONTEXT_ENCRYPT needs the package 'cryptography': install"
+                " 'flask-task-context[encryption]'."
+            ) from None
+        info = b"flask-task-context encryption"
+        return AESGCM(HKDF(SHA256(), 32, None, info).derive(self.secret))
+
+    def encrypt(self, payload: str, bound: str) -> str:
+        nonce = os.urandom(12)
+        sealed = self._cipher.encrypt(nonce, payload.encode(), bound.encode())
+        return urlsafe_b64encode(nonce + sealed).decode("ascii")
+
+    def decrypt(self, text: str, bound: str) -> str:
+        cipher = self._cipher
+        from cryptography.exceptions import InvalidTag
+
+        sealed = urlsafe_b64decode(text)
+        try:
+            payload: bytes = cipher.decrypt(sealed[:12], sealed[12:], bound.encode())
+        except InvalidTag as error:
+            raise ValueError("wrong tag") from error
+        return payload.decode()
+
+
+_key = functools.lru_cache(maxsize=32)(_Key)
+
+
+def _sealing_key(settings: _Settings) -> _Key | None:
+    if settings.keys:
+        return _key(settings.keys[0])
+    if settings.encrypt:
+        raise RuntimeError(
+            f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {settings.name!r}"
+            " has none: set one, the same in every process."
+        )
+    return None
+
+
+def _seal(payload: str, settings: _Settings) -> str:
+    """``format:kind:app name:key id:length:payload``, signed as a whole; where
+    it is encrypted, all before the length is bound to the payload."""
+    key = _sealing_key(settings)
+    name = quote(settings.name, safe="")
+    if key is None:
+        return f"{_FORMAT}:plain:{name}::{len(payload)}:{payload}"
+    if settings.encrypt:
+        prefix = f"{_FORMAT}:encrypted:{name}:{key.id}"
+        text = key.encrypt(payload, prefix)
+        return f"{prefix}:{len(text)}:{text}"
+    text = f"{_FORMAT}:signed:{name}:{key.id}:{len(payload)}:{payload}"
+    return key.signer.sign(text).decode("ascii")
+
+
+def _room(settings: _Settings) -> int:
+    """How many characters of payload fit into the largest header."""
+    empty = len(_seal("", settings)) + len(str(settings.max_size))
+    room = settings.max_size - empty
+    return room * 3 // 4 if settings.encrypt else room
+
+
+class _Sealed(t.NamedTuple):
+    header: str
+    kind: str
+    app_name: str
+    key_id: str
+    prefix: str
+    payload: str
+
+
+def _split(header: t.Any) -> _Sealed:
+    """Read what a header says of itself; :func:`_unseal` proves it."""
+    if not isinstance(header, str):
+        raise BadContext(f"The context is no string but {type(header).__name__!r}.")
+    version, _, rest = header.partition(":")
+    if version.isdecimal() and int(version[:9]) > int(_FORMAT):
+        raise BadContext(
+            f"The context has format {version[:9]}, and this flask-task-context"
+            f" ({__version__}) reads up to {_FORMAT}: update it in the worker first."
+        )
+    parts = rest.split(":", 4)
+    if version != _FORMAT or len(parts) != 5 or not parts[3].isdecimal():
+        raise BadContext("The context is not one that flask-task-context wrote.")
+    kind, name, key_id, length, payload = parts
+    expected = int(length[:9]) + (_SIGNATURE if kind == "signed" else 0)
+    if len(payload) != expected or not header.isascii():
+        raise BadContext(
+            f"The context is damaged: {len(payload)} characters of {expected}."
+        )
+    prefix = f"{version}:{kind}:{name}:{key_id}"
+    return _Sealed(header, kind, unquote(name), key_id, prefix, payload)
+
+
+def _unseal(sealed: _Sealed, settings: _Settings) -> str:
+    required = (
+        "encrypted" if settings.encrypt else "signed" if settings.keys else "plain"
+    )
+    if sealed.kind == "plain" and required == "plain":
+        return sealed.payload
+    if (
+        sealed.kind not in ("signed", "encrypted")
+        or required == "encrypted" != sealed.kind
+    ):
+        raise BadContext(
+            f"The context is {sealed.kind}, and the app {settings.name!r} takes only"
+            f" {required} ones: give the process that sent it the same SECRET_KEY"
+            " and TASK_CONTEXT_ENCRYPT."
+        )
+    for secret in settings.keys:
+        key = _key(secret)
+        if key.id == sealed.key_id:
+            return (
+                _decrypt(sealed, key)
+                if sealed.kind == "encrypted"
+                else _verify(sealed, key)
+            )
+    raise BadContext(
+        f"The context is {sealed.kind} with a SECRET_KEY that the app"
+        f" {settings.name!r} does not have here: give every process the same key (not"
+        " one made anew at each start), and old ones in SECRET_KEY_FALLBACKS."
+    )
+
+
+def _verify(sealed: _Sealed, key: _Key) -> str:
+    if not key.signer.validate(sealed.header):
+        raise BadContext("The context was changed on its way: its signature is wrong.")
+    return sealed.payload[:-_SIGNATURE]
+
+
+def _decrypt(sealed: _Sealed, key: _Key) -> str:
+    try:
+        return key.decrypt(sealed.payload, sealed.prefix)
+    except ValueError:
+        raise BadContext(
+            "The context was changed on its way: it does not decrypt."
+        ) from None
+
+
+# -- travel: header -> message -> header --------------------------------------
+
+
+def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
+    """Our header, or ``None``. Some tools (sentry-sdk before 2.55) put a second
+    dict of headers inside, and Celery then hands out the inner one alone."""
+    if not headers:
+        return None
+    nested = headers.get("headers")
+    if _HEADER not in headers and isinstance(nested, dict):
+        return nested.get(_HEADER)
+    return headers.get(_HEADER)
+
+
+def _current_message() -> tuple[t.Any, t.Any]:
+    """The message that is being worked on, as Celery's request object, and the
+    context that it carries. Tasks that are called directly are passed over:
+    ``celery.map`` calls its items so."""
+    for task in reversed(_task_stack.stack):
+        for request in reversed(task.request_stack.stack):
+            if request.called_directly:
+                continue
+            header = _header_of(request.headers)
+            if header is None:
+                header = request.get(_HEADER)
+            if header is not None or not request.is_eager:
+                return request, header
+    return None, None
+
+
+def _inherit(headers: dict[str, t.Any] | None = None, **message: t.Any) -> None:
+    """Everything that a task sends carries the context that it came with."""
+    if headers is None or _header_of(headers) is not None:
+        return
+    _, header = _current_message()
+    if header is not None:
+        headers[_HEADER] = header
+    elif flask.has_request_context() and flask.current_app.config.get(
+        "TASK_CONTEXT_AUTO"
+    ):
+        headers.update(capture_context())
+
+
+before_task_publish.connect(_inherit, weak=False)
+
+
+# -- restore: header -> request ------------------------------------------------
+
+_apps: dict[str, flask.Flask] = {}
+_loaders: dict[t.Any, ScriptInfo] = {}
+_loading = threading.RLock()
+
+
+def _find_app(option: _AppOption, name: str | None = None) -> flask.Flask:
+    if option is not None:
+        return option if isinstance(option, flask.Flask) else _load(option)
+    if flask.has_app_context():
+        return flask.current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
+    if len(_apps) == 1:
+        return next(iter(_apps.values()))
+    if _apps:
+        return _registered(name)
+    return _load(os.environ.get("FLASK_APP"))
+
+
+def _registered(name: str | None) -> flask.Flask:
+    if name in _apps:
+        return _apps[name]
+    known = ", ".join(map(repr, sorted(_apps)))
+    if name is None:
+        raise RuntimeError(
+            f"Several Flask apps were given to 'init_app' ({known}) and the message"
+            " names none: say which with '@with_request_context(app=...)'."
+        )
+    raise BadContext(
+        f"The context is for a Flask app named {name!r}, and 'init_app' was given"
+        f" others ({known}): register it in the worker too."
+    )
+
+
+def _load(source: t.Callable[[], flask.Flask] | str | None) -> flask.Flask:
+    """A factory or an import string, loaded once in this process."""
+    with _loading:
+        if source not in _loaders:
+            if callable(source):
+                _loaders[source] = ScriptInfo(create_app=source)
+            else:
+                _loaders[source] = ScriptInfo(app_import_path=source)
+        try:
+            app = _loaders[source].load_app()
+        except ClickException as error:
+            raise RuntimeError(
+                f"No Flask app for this task: {error.format_message()} Call"
+                " 'flask_task_context.init_app(app)' where the app is made, set"
+                " FLASK_APP, or use '@with_request_context(app=\"module:create_app\")'."
+            ) from error
+    if not isinstance(app, flask.Flask):
+        raise TypeError(f"{source!r} gave {app!r}, which is not a Flask app.")
+    return app
+
+
+@contextlib.contextmanager
+def _restored(header: t.Any, option: _AppOption) -> t.Iterator[t.Any]:
+    """Push the request in ``header`` and give its context; with no header push
+    an app context, where none is, and give ``None``."""
+    if header:
+        sealed = _split(header)
+        app = _find_app(option, sealed.app_name)
+        settings = _settings(app)
+        snapshot = _decode(_unseal(sealed, settings), settings.serializer)
+        with _pushed(app, snapshot) as context:
+            yield context
+        return
+    app = _find_app(option)
+    if flask.has_app_context() and flask.current_app == app:
+        yield None
+        return
+    with app.app_context():
+        yield None
+
+
+# -- restore: snapshot -> request ----------------------------------------------
+
+
+class _Snapshot(t.NamedTuple):
+    environ: dict[str, t.Any]
+    form: tuple[list[t.Any], list[FileStorage]] | None
+    session: dict[str, t.Any] | None
+    g: dict[str, t.Any]
+    entries: dict[str, t.Any]
+
+
+def _decode(payload: str, serializer: TaggedJSONSerializer) -> _Snapshot:
+    try:
+        head, end = _decoder.raw_decode(payload)
+        tail = json.loads(payload[end:] or "{}", object_hook=serializer.untag)
+        body = head.get("body") or {}
+        return _Snapshot(
+            _environ_from(head["environ"], head["server"], body),
+            _form_from(body) if "form" in body else None,
+            tail.get("session"),
+            dict(tail.get("g", {})),
+            dict(tail.get("signals", {})),
+        )
+    except (
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
+        raise BadContext(f"The context cannot be read: {error!r}.") from error
+
+
+def _environ_from(
+    variables: dict[str, str], server: list[t.Any], body: dict[str, t.Any]
+) -> dict[str, t.Any]:
+    for key in variables:
+        if key not in _CGI_KEYS and not key.startswith("HTTP_"):
+            raise ValueError(f"{key!r} is no request variable")
+    text = "".join(variables.values())
+    text.encode("latin-1")
+    if "\r" in text or "\n" in text or "\0" in text:
+        raise ValueError("a request variable holds a control character")
+    scheme, multithread, multiprocess, run_once = server
+    return {
+        **variables,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scheme,
+        "wsgi.input": _stream_from(body),
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": multithread,
+        "wsgi.multiprocess": multiprocess,
+        "wsgi.run_once": run_once,
+    }
+
+
+def _stream_from(body: dict[str, t.Any]) -> t.IO[bytes]:
+    if left_out := body.get("left_out") or body.get("raw"):
+        return _LeftOutStream(*left_out)  # type: ignore[return-value]
+    if "base64" in body:
+        return io.BytesIO(b64decode(body["base64"]))
+    return io.BytesIO(body.get("text", "").encode("ascii"))
+
+
+def _form_from(body: dict[str, t.Any]) -> tuple[list[t.Any], list[t.Any]]:
+    fields = [(name, value) for name, value in body["form"]]
+    files = [(part[0], _file_from(*part)) for part in body["files"]]
+    return fields, files
+
+
+def _file_from(
+    name: str,
+    filename: str | None,
+    headers: list[t.Any],
+    content: str | None,
+    left_out: list[t.Any] | None,
+) -> FileStorage:
+    stream = (
+        _LeftOutStream(*left_out) if left_out else io.BytesIO(b64decode(content or ""))
+    )
+    return FileStorage(
+        t.cast("t.IO[bytes]", stream),
+        filename=filename,
+        name=name,
+        headers=Headers([(key, value) for key, value in headers]),
+    )
+
+
+@contextlib.contextmanager
+def _pushed(app: flask.Flask, snapshot: _Snapshot) -> t.Iterator[t.Any]:
+    context = app.request_context(snapshot.environ)
+    if snapshot.form is not None:
+        fields, files = snapshot.form
+        request = context.request
+        request.form = request.parameter_storage_class(fields)  # type: ignore
+        request.files = ImmutableMultiDict(files)  # type: ignore
+    session = _restored_session(app, snapshot.session)
+    setattr(context, _session_attribute(context), session)
+    with contextlib.ExitStack() as stack:
+        if not isinstance(context, AppContext):
+            # Until Flask 3.1 the app context is a second one, and an active one
+            # would be shared, with its ``g``.
+            stack.enter_context(app.app_context())
+        stack.push(context)
+        context.push()
+        for name, value in snapshot.g.items():
+            setattr(flask.g, name, value)
+        if context_restored.receivers:
+            context_restored.send(app, entries=snapshot.entries)
+        yield context
+        if session.modified:
+            warnings.warn(
+                "A task changed its session. It is a copy of the visitor's: no"
+                " session store and no cookie is written.",
+                stacklevel=2,
+            )
+
+
+def _session_attribute(context: t.Any) -> str:
+    """Since Flask 3.1.3 ``session`` is read-only and marks the session as
+    accessed, which adds ``Vary: Cookie``; the session itself is beneath."""
+    return "_session" if hasattr(context, "_session") else "session"
+
+
+class _SessionCopy:
+    """Makes a null session, which Flask never saves, hold values all the same."""
+
+    __setitem__ = SecureCookieSession.__setitem__
+    __delitem__ = SecureCookieSession.__delitem__
+    clear = SecureCookieSession.clear
+    pop = SecureCookieSession.pop
+    popitem = SecureCookieSession.popitem
+    update = SecureCookieSession.update
+    setdefault = SecureCookieSession.setdefault
+
+
+@functools.lru_cache(maxsize=16)
+def _session_copy_class(null_session_class: type) -> t.Any:
+    return type("SessionCopy", (_SessionCopy, null_session_class), {})
+
+
+def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.Any:
+    interface = app.session_interface
+    if values is None:
+        return interface.make_null_session(app)
+    return _session_copy_class(interface.null_session_class)(values)
+
+
+# -- run: a task's body, in its request ----------------------------------------
+
+
+class _Options(t.NamedTuple):
+    app: _AppOption
+    before_request: bool
+    after_request: bool
+
+
+_served: contextvars.ContextVar[t.Any] = contextvars.ContextVar("message")
+
+
+def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.Any]:
+    @functools.wraps(body)
+    def run(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        message, header = _current_message()
+        if _runs_in_place(message, header, options):
+            return body(*args, **kwargs)
+        # A copy, so that nothing stays pushed whatever ends the task: a soft time
+        # limit can strike between any two steps.
+        context = contextvars.copy_context()
+        return context.run(_run, body, args, kwargs, message, header, options)
+
+    # Celery reads the arguments to check from this, and not from __wrapped__.
+    run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
+    run._flask_task_context = options  # type: ignore[attr-defined]
+    return run
+
+
+def _runs_in_place(message: t.Any, header: t.Any, options: _Options) -> bool:
+    """Whether the body runs where it is called, with no context of its own."""
+    if message is not None and _served.get(None) is message:
+        return True
+    from_broker = message is not None and not message.is_eager
+    return flask.has_request_context() and not (header and from_broker)
+
+
+def _run(
+    body: t.Callable[..., t.Any],
+    args: tuple[t.Any, ...],
+    kwargs: dict[str, t.Any],
+    message: t.Any,
+    header: t.Any,
+    options: _Options,
+) -> t.Any:
+    _served.set(message)
+    with _restored(header, options.app) as context:
+        if context is not None and options.before_request:
+            _run_before_request(context)
+        result = body(*args, **kwargs)
+        if context is not None and options.after_request:
+            response = context.app.response_class()
+            _call_hooks(context, "process_response", response)
+        return result
+
+
+def _run_before_request(context: t.Any) -> None:
+    try:
+        answer = _call_hooks(context, "preprocess_request")
+    except HTTPException as error:
+        raise RequestRefused(
+            f"A before-request function refused the task's request: {error}"
+        ) from error
+    if answer is not None:
+        raise RequestRefused(
+            f"A before-request function answered the task's request with {answer!r}."
+            " The task did not run."
+        )
+
+
+def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
+    """Flask 3.2 and later take the context first."""
+    if isinstance(context, AppContext):
+        args = (context, *args)
+    return getattr(context.app, method)(*args)
+
+
+# -- decorate: functions, classes, and tasks that Celery has not made yet ------
+
+
+class _Shared(t.NamedTuple):
+    """A task of which every Celery app makes its own copy."""
+
+    function: t.Callable[..., t.Any]
+    name: str | None
+    options: _Options
+
+
+_shared: list[_Shared] = []
+
+
+def _decorate(task: t.Any, options: _Options) -> t.Any:
+    # The type alone: an ``isinstance`` would make Celery evaluate a lazy task.
+    if type(task) is PromiseProxy and not task.__evaluated__():
+        _decorate_copies(_lazy_task(task, options))
+        task.__then__(lambda: _decorate_task(task, options))
+    elif type(task) is Proxy:
+        _decorate_copies(_shared_task(task, options))
+    elif isinstance(task, Task):
+        _decorate_task(task, options)
+        _decorate_copies(_Shared(_function_of(task), task.name, options))
+    elif inspect.isclass(task) and issubclass(task, Task):
+        task.run = _decorate_function(task.run, options)
+    elif callable(task):
+        return _decorate_function(task, options)
+    else:
+        raise TypeError(
+            f"{task!r} is no function and no task: put '@with_request_context' on a"
+            " function below '@app.task', or on the task above it."
+        )
+    return task
+
+
+def _decorate_function(
+    function: t.Callable[..., t.Any], options: _Options
+) -> t.Callable[..., t.Any]:
+    name = getattr(function, "__qualname__", repr(function))
+    if hasattr(function, _MARK):
+        raise TypeError(
+            f"{name!r} has '@with_request_context' twice: keep the one with the"
+            " options that you want."
+        )
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{name!r} is an async function, which Celery does not await: its body"
+            " would run outside of the request. Make it a plain function."
+        )
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"{name!r} is a generator function: its body would run outside of the"
+            " request. Return a list."
+        )
+    return _wrap(function, options)
+
+
+def _decorate_task(task: t.Any, options: _Options) -> None:
+    # The body beneath autoretry, so that teardown functions see its exception.
+    attribute = "_orig_run" if hasattr(task, "_orig_run") else "run"
+    body = getattr(task, attribute)
+    if getattr(body, _MARK, None) is not options:
+        setattr(task, attribute, _decorate_function(body, options))
+
+
+def _function_of(task: t.Any) -> t.Any:
+    function = inspect.unwrap(getattr(task, "_orig_run", task.run))
+    return getattr(function, "__func__", function)
+
+
+def _lazy_task(proxy: t.Any, options: _Options) -> _Shared:
+    (function,) = object.__getattribute__(proxy, "_Proxy__args")
+    name = object.__getattribute__(proxy, "_Proxy__kwargs").get("name")
+    return _Shared(function, name, options)
+
+
+def _shared_task(proxy: t.Any, options: _Options) -> _Shared:
+    source = object.__getattribute__(proxy, "_Proxy__local")
+    variables = inspect.getclosurevars(source).nonlocals
+    return _Shared(variables["fun"], variables["name"], options)
+
+
+def _decorate_copies(shared: _Shared) -> None:
+    """The copies that Celery apps have, and those that they will make."""
+    if not _shared:
+        connect_on_app_finalize(_decorate_when_finalized)
+    _shared.append(shared)
+    for app in _get_active_apps():
+        if app.finalized:
+            _decorate_copy(app, shared)
+
+
+def _decorate_when_finalized(app: t.Any) -> None:
+    # Celery calls its finalizers in no order: the copies may not be made yet.
+    app.on_after_finalize.connect(_decorate_all_copies, weak=False)
+
+
+def _decorate_all_copies(sender: t.Any, **signal: t.Any) -> None:
+    for shared in _shared:
+        _decorate_copy(sender, shared)
+
+
+def _decorate_copy(app: t.Any, shared: _Shared) -> None:
+    function = shared.function
+    name = shared.name or app.gen_task_name(function.__name__, function.__module__)
+    task = app.tasks.get(name)
+    if task is not None and _function_of(task) is inspect.unwrap(function):
+        _decorate_task(task, shared.options)
