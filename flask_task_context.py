@@ -132,6 +132,9 @@ _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
 _SIGNATURE = 44  # a dot and 32 bytes in base64
 _MARK = "_flask_task_context"
 
+# Flask 3.2 merges the request context into the app context.
+_MERGED = hasattr(AppContext, "has_request")
+
 _AppOption: t.TypeAlias = flask.Flask | t.Callable[[], flask.Flask] | str | None
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -355,6 +358,7 @@ def _environ_of(
         if (key in _CGI_KEYS or (key.startswith("HTTP_") and not excluded(key[5:])))
         and isinstance(value, str)
         and inherited.get(key) != value
+        and key != "HTTP_PROXY"
     }
 
 
@@ -378,7 +382,7 @@ def _server_of(request: flask.Request) -> list[t.Any]:
 
 
 def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
-    context = flask.globals.request_ctx._get_current_object()  # type: ignore
+    context = _request_context()
     session = getattr(context, _session_attribute(context))
     if app.session_interface.is_null_session(session) and not isinstance(
         session, _SessionCopy
@@ -390,8 +394,13 @@ def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
     return values
 
 
+def _request_context() -> t.Any:
+    proxy = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
+    return proxy._get_current_object()  # type: ignore[attr-defined]
+
+
 def _g_values(settings: _Settings) -> dict[str, t.Any]:
-    return {name: flask.g.get(name) for name in settings.g if name in flask.g}
+    return {name: getattr(flask.g, name) for name in settings.g if name in flask.g}
 
 
 def _encode_values(values: dict[str, t.Any], settings: _Settings) -> str:
@@ -1180,10 +1189,8 @@ def _pushed(app: flask.Flask, snapshot: _Snapshot) -> t.Iterator[t.Any]:
     session = _restored_session(app, snapshot.session)
     setattr(context, _session_attribute(context), session)
     with contextlib.ExitStack() as stack:
-        if not isinstance(context, AppContext):
-            # Until Flask 3.1 the app context is a second one, and an active one
-            # would be shared, with its ``g``.
-            stack.enter_context(app.app_context())
+        # Without one of its own, the request would share an active app context's ``g``.
+        stack.enter_context(contextlib.nullcontext() if _MERGED else app.app_context())
         stack.push(context)
         context.push()
         for name, value in snapshot.g.items():
@@ -1301,9 +1308,7 @@ def _run_before_request(context: t.Any) -> None:
 
 def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
     """Flask 3.2 and later take the context first."""
-    if isinstance(context, AppContext):
-        args = (context, *args)
-    return getattr(context.app, method)(*args)
+    return getattr(context.app, method)(*((context, *args) if _MERGED else args))
 
 
 # -- decorate: functions, classes, and tasks that Celery has not made yet ------

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+import uuid
+from pathlib import Path
+
+import flask
+import flask.globals
+import kombu
+import pytest
+from celery import Celery
+from waitress.server import create_server
+
+import flask_task_context
+from tests import shop
+
+ROOT = Path(__file__).parent.parent
+BROKERS = {
+    "redis": os.environ.get("CELERY_TEST_REDIS_URL", "redis://localhost:6379/0"),
+    "rabbitmq": os.environ.get(
+        "CELERY_TEST_AMQP_URL", "amqp://guest:guest@localhost//"
+    ),
+}
+
+
+def broker_url(name: str) -> str:
+    """The broker's URL; a missing broker skips, or fails under REQUIRE_BROKERS."""
+    try:
+        with kombu.Connection(BROKERS[name], connect_timeout=3) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.1)
+    except connection.connection_errors as error:
+        reason = f"no {name} at its standard port or CELERY_TEST_*_URL: {error}"
+        if os.environ.get("REQUIRE_BROKERS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return BROKERS[name]
+
+
+def celery_settings(broker: str, folder: Path) -> dict[str, t.Any]:
+    """Settings for a Celery app of the test's own: its queue, its results."""
+    queue = f"test-{uuid.uuid4().hex[:12]}"
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    settings: dict[str, t.Any] = {
+        "task_default_queue": queue,
+        "broker_connection_retry_on_startup": True,
+        "result_backend": f"file://{folder / 'results'}",
+        "worker_prefetch_multiplier": 1,
+    }
+    if broker != "embedded":
+        return {**settings, "broker_url": broker_url(broker)}
+    (folder / "queue").mkdir()
+    (folder / "control").mkdir()
+    return {
+        **settings,
+        "broker_url": "filesystem://",
+        "broker_transport_options": {
+            "data_folder_in": str(folder / "queue"),
+            "data_folder_out": str(folder / "queue"),
+            "control_folder": str(folder / "control"),
+            "polling_interval": 0.05,
+        },
+    }
+
+
+class Worker:
+    """``celery worker`` in a process of its own."""
+
+    def __init__(
+        self,
+        settings: dict[str, t.Any],
+        log: Path,
+        *options: str,
+        module: str = "tests.shop_worker",
+        flask_config: dict[str, t.Any] | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "celery", "-A", module, "worker"]
+        if not any(option.startswith("--pool") for option in options):
+            options = ("--pool=solo", *options)
+        if not any(option.startswith("--loglevel") for option in options):
+            options = ("--loglevel=INFO", *options)
+        quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+        config = {"flask": flask_config or {}, "celery": settings}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, *quiet, *options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "SHOP_SETTINGS": json.dumps(config),
+                    **(environ or {}),
+                },
+            )
+        self.wait_for(" ready.", 60)
+
+    def wait_for(self, text: str, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.log.read_text(errors="replace"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"no {text!r} in:\n{self.log.read_text()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+
+
+class Shop:
+    """A shop with its Celery app and, on a real broker, its worker."""
+
+    def __init__(self, settings: dict[str, t.Any], **config: t.Any) -> None:
+        self.settings = settings
+        self.flask = shop.create_app(**config)
+        self.celery = shop.create_celery(**settings)
+        self.tasks = self.celery.tasks
+
+    def visit(
+        self, view: t.Callable[[], t.Any], path: str = "/item/3", **request: t.Any
+    ) -> t.Any:
+        """Run ``view`` inside a request and give what it returned."""
+        seen: list[t.Any] = []
+
+        def run() -> str:
+            seen.append(view())
+            return "ok"
+
+        self.flask.extensions["view"] = run
+        response = self.flask.test_client().open(path, **{"method": "POST", **request})
+        assert response.status_code == 200, response.text
+        return seen[0]
+
+    def capture(self, path: str = "/item/3", **request: t.Any) -> dict[str, str]:
+        return t.cast(
+            "dict[str, str]",
+            self.visit(flask_task_context.capture_context, path, **request),
+        )
+
+
+@pytest.fixture
+def plain_shop() -> Shop:
+    """A shop without a broker, for tasks that run in this process."""
+    return Shop({"broker_url": "memory://", "result_backend": "cache+memory://"})
+
+
+@pytest.fixture(scope="session", params=["embedded", "redis", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> str:
+    return t.cast("str", request.param)
+
+
+@pytest.fixture(scope="session")
+def working_shop(
+    broker: str, tmp_path_factory: pytest.TempPathFactory
+) -> t.Iterator[Shop]:
+    """A shop whose tasks run in a worker process, on each broker in turn."""
+    folder = tmp_path_factory.mktemp(broker)
+    settings = celery_settings(broker, folder)
+    worker = Worker(settings, folder / "worker.log")
+    working = Shop(settings)
+    working.worker = worker  # type: ignore[attr-defined]
+    yield working
+    worker.stop()
+    drop_queue(working.celery)
+
+
+def drop_queue(app: Celery) -> None:
+    if app.conf.broker_url.startswith(("redis", "amqp")):
+        with app.connection_for_write() as connection:
+            queue = app.amqp.queues[app.conf.task_default_queue]
+            with contextlib.suppress(connection.channel_errors):
+                queue(connection.default_channel).delete()
+    app.close()
+
+
+@contextlib.contextmanager
+def serving(app: t.Any) -> t.Iterator[int]:
+    """The app on a real HTTP server; gives the port."""
+    server = create_server(
+        app, host="127.0.0.1", port=0, threads=2, clear_untrusted_proxy_headers=False
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield server.effective_port
+    finally:
+        server.close()
+        thread.join(10)
+
+
+def fetch(
+    port: int, method: str, path: str, body: bytes | None = None, headers: t.Any = ()
+) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest(
+        method,
+        path,
+        skip_host=any(k == "Host" for k, _ in headers),
+        skip_accept_encoding=True,
+    )
+    for key, value in headers:
+        connection.putheader(key, value)
+    if body is not None:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, content
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> t.Iterator[None]:
+    """No test leaves a context pushed, an app registered, or a setting behind."""
+    flask_task_context._apps.clear()
+    flask_task_context._loaders.clear()
+    yield
+    flask_task_context._apps.clear()
+    flask_task_context._loaders.clear()
+    assert not flask.has_app_context()
