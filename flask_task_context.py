@@ -67,7 +67,6 @@ from flask.sessions import session_json_serializer
 from itsdangerous import Signer
 from werkzeug.datastructures import FileStorage
 from werkzeug.datastructures import Headers
-from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.exceptions import HTTPException
 
 __all__ = [
@@ -189,7 +188,7 @@ def init_app(app: flask.Flask) -> None:
     :raises RuntimeError: for ``TASK_CONTEXT_ENCRYPT`` without a ``SECRET_KEY``
         or without the ``cryptography`` package.
     """
-    _settings(app)
+    _seal("", _settings(app))
     _apps[app.name] = app
 
 
@@ -384,9 +383,7 @@ def _server_of(request: flask.Request) -> list[t.Any]:
 def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
     context = _request_context()
     session = getattr(context, _session_attribute(context))
-    if app.session_interface.is_null_session(session) and not isinstance(
-        session, _SessionCopy
-    ):
+    if _has_no_session(app, session):
         return None
     accessed = session.accessed
     values = dict(session)
@@ -394,9 +391,14 @@ def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
     return values
 
 
+def _has_no_session(app: flask.Flask, session: object) -> bool:
+    null = app.session_interface.is_null_session(session)
+    return null and not isinstance(session, _SessionCopy)
+
+
 def _request_context() -> t.Any:
-    proxy = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
-    return proxy._get_current_object()  # type: ignore[attr-defined]
+    proxy: t.Any = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
+    return proxy._get_current_object()
 
 
 def _g_values(settings: _Settings) -> dict[str, t.Any]:
@@ -469,7 +471,7 @@ class _LeftOutStream(io.RawIOBase):
             " Store it in the view and pass its key to the task."
         )
 
-    read = readall = readinto = readline = seek = tell = _fail  # type: ignore[assignment]
+    read = readall = readinto = readline = seek = tell = _fail
 
 
 class _Kept(io.RawIOBase):
@@ -538,7 +540,7 @@ def _body_of_touched(
         return _too_long(length)
     rest = request.stream.read(room + 1)
     if rest:
-        request.stream = io.BufferedReader(_Joined(rest, request.stream))  # type: ignore
+        vars(request)["stream"] = io.BufferedReader(_Joined(rest, request.stream))
     data = rest or request.get_data(cache=False)
     streamed = "HTTP_TRANSFER_ENCODING" in request.environ
     if len(data) == length or (length is None and not rest and not streamed):
@@ -1017,7 +1019,7 @@ before_task_publish.connect(_inherit, weak=False)
 # -- restore: header -> request ------------------------------------------------
 
 _apps: dict[str, flask.Flask] = {}
-_loaders: dict[t.Any, ScriptInfo] = {}
+_loaded: dict[t.Any, flask.Flask] = {}
 _loading = threading.RLock()
 
 
@@ -1051,22 +1053,23 @@ def _registered(name: str | None) -> flask.Flask:
 def _load(source: t.Callable[[], flask.Flask] | str | None) -> flask.Flask:
     """A factory or an import string, loaded once in this process."""
     with _loading:
-        if source not in _loaders:
-            if callable(source):
-                _loaders[source] = ScriptInfo(create_app=source)
-            else:
-                _loaders[source] = ScriptInfo(app_import_path=source)
-        try:
-            app = _loaders[source].load_app()
-        except ClickException as error:
-            raise RuntimeError(
-                f"No Flask app for this task: {error.format_message()} Call"
-                " 'flask_task_context.init_app(app)' where the app is made, set"
-                " FLASK_APP, or use '@with_request_context(app=\"module:create_app\")'."
-            ) from error
+        if source not in _loaded:
+            _loaded[source] = source() if callable(source) else _import_app(source)
+        app = _loaded[source]
     if not isinstance(app, flask.Flask):
         raise TypeError(f"{source!r} gave {app!r}, which is not a Flask app.")
     return app
+
+
+def _import_app(path: str | None) -> flask.Flask:
+    try:
+        return ScriptInfo(app_import_path=path).load_app()
+    except ClickException as error:
+        raise RuntimeError(
+            f"No Flask app for this task: {error.format_message()} Call"
+            " 'flask_task_context.init_app(app)' where the app is made, set"
+            " FLASK_APP, or use '@with_request_context(app=\"module:create_app\")'."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -1184,8 +1187,8 @@ def _pushed(app: flask.Flask, snapshot: _Snapshot) -> t.Iterator[t.Any]:
     if snapshot.form is not None:
         fields, files = snapshot.form
         request = context.request
-        request.form = request.parameter_storage_class(fields)  # type: ignore
-        request.files = ImmutableMultiDict(files)  # type: ignore
+        vars(request)["form"] = request.parameter_storage_class(fields)
+        vars(request)["files"] = request.parameter_storage_class(files)
     session = _restored_session(app, snapshot.session)
     setattr(context, _session_attribute(context), session)
     with contextlib.ExitStack() as stack:
@@ -1336,7 +1339,7 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
         _decorate_task(task, options)
         _decorate_copies(_Shared(_function_of(task), task.name, options))
     elif inspect.isclass(task) and issubclass(task, Task):
-        task.run = _decorate_function(task.run, options)
+        _decorate_task(task, options)
     elif callable(task):
         return _decorate_function(task, options)
     else:
@@ -1350,47 +1353,57 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
 def _decorate_function(
     function: t.Callable[..., t.Any], options: _Options
 ) -> t.Callable[..., t.Any]:
-    name = getattr(function, "__qualname__", repr(function))
-    if hasattr(function, _MARK):
-        raise TypeError(
-            f"{name!r} has '@with_request_context' twice: keep the one with the"
-            " options that you want."
-        )
+    _refuse_twice(function)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
-            f"{name!r} is an async function, which Celery does not await: its body"
-            " would run outside of the request. Make it a plain function."
+            f"{_name(function)} is an async function, which Celery does not await: its"
+            " body would run outside of the request. Make it a plain function."
         )
     if inspect.isgeneratorfunction(function):
         raise TypeError(
-            f"{name!r} is a generator function: its body would run outside of the"
-            " request. Return a list."
+            f"{_name(function)} is a generator function: its body would run outside"
+            " of the request. Return a list."
         )
     return _wrap(function, options)
 
 
+def _refuse_twice(function: t.Callable[..., t.Any]) -> None:
+    if hasattr(function, _MARK):
+        raise TypeError(
+            f"{_name(function)} has '@with_request_context' twice: keep one of them."
+        )
+
+
+def _name(function: t.Callable[..., t.Any]) -> str:
+    return repr(getattr(function, "__qualname__", function))
+
+
 def _decorate_task(task: t.Any, options: _Options) -> None:
+    attribute = _body_attribute(task)
+    setattr(task, attribute, _decorate_function(getattr(task, attribute), options))
+
+
+def _body_attribute(task: t.Any) -> str:
     # The body beneath autoretry, so that teardown functions see its exception.
-    attribute = "_orig_run" if hasattr(task, "_orig_run") else "run"
-    body = getattr(task, attribute)
-    if getattr(body, _MARK, None) is not options:
-        setattr(task, attribute, _decorate_function(body, options))
+    return "_orig_run" if hasattr(task, "_orig_run") else "run"
 
 
 def _function_of(task: t.Any) -> t.Any:
-    function = inspect.unwrap(getattr(task, "_orig_run", task.run))
+    function = inspect.unwrap(getattr(task, _body_attribute(task)))
     return getattr(function, "__func__", function)
 
 
 def _lazy_task(proxy: t.Any, options: _Options) -> _Shared:
     (function,) = object.__getattribute__(proxy, "_Proxy__args")
     name = object.__getattribute__(proxy, "_Proxy__kwargs").get("name")
+    _refuse_twice(function)
     return _Shared(function, name, options)
 
 
 def _shared_task(proxy: t.Any, options: _Options) -> _Shared:
     source = object.__getattribute__(proxy, "_Proxy__local")
     variables = inspect.getclosurevars(source).nonlocals
+    _refuse_twice(variables["fun"])
     return _Shared(variables["fun"], variables["name"], options)
 
 
@@ -1418,5 +1431,9 @@ def _decorate_copy(app: t.Any, shared: _Shared) -> None:
     function = shared.function
     name = shared.name or app.gen_task_name(function.__name__, function.__module__)
     task = app.tasks.get(name)
-    if task is not None and _function_of(task) is inspect.unwrap(function):
+    if (
+        task is not None
+        and _function_of(task) is inspect.unwrap(function)
+        and not hasattr(getattr(task, _body_attribute(task)), _MARK)
+    ):
         _decorate_task(task, shared.options)

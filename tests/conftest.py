@@ -57,18 +57,7 @@ def celery_settings(broker: str, folder: Path) -> dict[str, t.Any]:
     }
     if broker != "embedded":
         return {**settings, "broker_url": broker_url(broker)}
-    (folder / "queue").mkdir()
-    (folder / "control").mkdir()
-    return {
-        **settings,
-        "broker_url": "filesystem://",
-        "broker_transport_options": {
-            "data_folder_in": str(folder / "queue"),
-            "data_folder_out": str(folder / "queue"),
-            "control_folder": str(folder / "control"),
-            "polling_interval": 0.05,
-        },
-    }
+    return {**settings, "broker_url": f"sqla+sqlite:///{folder / 'queue.db'}"}
 
 
 class Worker:
@@ -130,6 +119,13 @@ class Shop:
         self.flask = shop.create_app(**config)
         self.celery = shop.create_celery(**settings)
         self.tasks = self.celery.tasks
+
+    def task(
+        self, function: t.Callable[..., t.Any], name: str, **options: t.Any
+    ) -> t.Any:
+        """A task of this shop's Celery app alone."""
+        function.__name__ = "body"  # Celery makes source code of it
+        return self.celery.task(function, name=name, shared=False, **options)
 
     def visit(
         self, view: t.Callable[[], t.Any], path: str = "/item/3", **request: t.Any
@@ -228,8 +224,8 @@ def fetch(
 def nothing_left() -> t.Iterator[None]:
     """No test leaves a context pushed, an app registered, or a setting behind."""
     flask_task_context._apps.clear()
-    flask_task_context._loaders.clear()
+    flask_task_context._loaded.clear()
     yield
     flask_task_context._apps.clear()
-    flask_task_context._loaders.clear()
+    flask_task_context._loaded.clear()
     assert not flask.has_app_context()

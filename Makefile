@@ -1,0 +1,51 @@
+# Each target makes its own virtual environment under .venv/.
+PYTHON ?= python3
+VENV = .venv
+STAMP = $(VENV)/$(1)/stamp
+
+.PHONY: help test demo demo-serve lint types tox clean
+
+help:
+	@echo "make test        run all tests"
+	@echo "make demo        run the main job: two visitors, a worker, two mails"
+	@echo "make demo-serve  leave the demo running, with a page to try by hand"
+	@echo "make lint types  what CI checks beside the tests"
+	@echo "make tox         the tests on every Python and on the oldest versions"
+
+# $(1): name, $(2): what pip installs
+define environment
+$(call STAMP,$(1)): setup.cfg pyproject.toml $(wildcard tests/requirements.txt examples/requirements.txt)
+	$(PYTHON) -m venv $(VENV)/$(1)
+	$(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
+	touch $$@
+endef
+
+$(eval $(call environment,test,-e '.[encryption]' -r tests/requirements.txt))
+$(eval $(call environment,demo,-e . -r examples/requirements.txt))
+$(eval $(call environment,lint,ruff))
+$(eval $(call environment,types,-e . mypy pyright))
+$(eval $(call environment,tox,tox))
+
+test: $(call STAMP,test)
+	$(VENV)/test/bin/python -m coverage run -m pytest $(ARGS)
+	$(VENV)/test/bin/python -m coverage report
+
+demo: $(call STAMP,demo)
+	@$(VENV)/demo/bin/python -m examples.demo $(ARGS)
+
+demo-serve: $(call STAMP,demo)
+	@$(VENV)/demo/bin/python -m examples.demo --serve $(ARGS)
+
+lint: $(call STAMP,lint)
+	$(VENV)/lint/bin/ruff check .
+	$(VENV)/lint/bin/ruff format --check .
+
+types: $(call STAMP,types)
+	$(VENV)/types/bin/mypy
+	$(VENV)/types/bin/pyright --pythonpath $(VENV)/types/bin/python flask_task_context.py
+
+tox: $(call STAMP,tox)
+	$(VENV)/tox/bin/tox run $(ARGS)
+
+clean:
+	rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist *.egg-info

@@ -1,0 +1,200 @@
+"""Which Flask app a task runs in: the decorator's, the active one, init_app's, FLASK_APP."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import typing as t
+from pathlib import Path
+
+import flask
+import pytest
+
+from flask_task_context import BadContext
+from flask_task_context import capture_context
+from flask_task_context import init_app
+from flask_task_context import restore_context
+from flask_task_context import with_request_context
+
+ROOT = Path(__file__).parent.parent
+
+
+def app_named(name: str, **config: t.Any) -> flask.Flask:
+    app = flask.Flask(name)
+    app.config.update({"SECRET_KEY": "key", **config})
+    return app
+
+
+def headers_of(app: flask.Flask) -> dict[str, str]:
+    with app.test_request_context("/"):
+        return capture_context()
+
+
+@with_request_context
+def name() -> str:
+    return flask.current_app.name
+
+
+def test_the_decorators_app_comes_first() -> None:
+    """``app=`` wins over the active, the registered and the message's app."""
+    first, active, registered = map(app_named, ("first", "active", "registered"))
+    init_app(registered)
+    task = with_request_context(app=first)(lambda: flask.current_app.name)
+    with active.app_context():
+        assert task() == "first"
+        with restore_context(headers_of(registered), first):
+            assert flask.current_app.name == "first"
+        assert name() == "active"
+    assert name() == "registered"
+
+
+def test_one_registered_app_serves_every_message() -> None:
+    """Web and worker apps may differ in name, as long as they share a key."""
+    web, worker = app_named("web"), app_named("worker")
+    init_app(worker)
+    with restore_context(headers_of(web)):
+        assert flask.current_app.name == "worker"
+
+
+def test_with_several_apps_the_message_chooses() -> None:
+    """The name in the message picks the app; the newest app of a name wins."""
+    one, two, newer = (
+        app_named("one"),
+        app_named("two: with, signs é"),
+        app_named("one"),
+    )
+    init_app(one)
+    init_app(two)
+    init_app(newer)
+    with restore_context(headers_of(one)):
+        assert flask.current_app == newer
+    with restore_context(headers_of(two)):
+        assert flask.current_app == two
+    other = headers_of(app_named("three"))
+    with pytest.raises(
+        BadContext, match="a Flask app named 'three', and 'init_app' was"
+    ):
+        restore_context(other).__enter__()
+    with pytest.raises(RuntimeError, match=r"'one', 'two: with, signs é'.* names none"):
+        restore_context({}).__enter__()
+
+
+def test_a_factory_is_called_once_under_concurrent_first_tasks() -> None:
+    """Sixteen threads that start together get one app."""
+    made: list[flask.Flask] = []
+    together = threading.Barrier(16)
+
+    def create_app() -> flask.Flask:
+        made.append(app_named("made"))
+        return made[-1]
+
+    task = with_request_context(app=create_app)(
+        lambda: flask.current_app._get_current_object()  # type: ignore[attr-defined]
+    )
+    seen: list[flask.Flask] = []
+
+    def first() -> None:
+        together.wait()
+        seen.append(task())
+
+    threads = [threading.Thread(target=first) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert seen == made * 16
+
+
+def test_an_import_string() -> None:
+    """``"module:factory"`` is Flask's own notation, read by Flask."""
+    task = with_request_context(app="tests.shop:create_app")(
+        lambda: flask.current_app.name
+    )
+    assert task() == "shop"
+
+
+@pytest.mark.parametrize(
+    ("app", "error", "message"),
+    [
+        (
+            "tests.nowhere:create_app",
+            RuntimeError,
+            "No Flask app for this task: Could not import",
+        ),
+        (
+            "tests.shop:nothing",
+            RuntimeError,
+            "No Flask app for this task: Failed to find",
+        ),
+        (lambda: 42, TypeError, "gave 42, which is not a Flask app"),
+    ],
+)
+def test_an_app_that_cannot_be_loaded(app: t.Any, error: t.Any, message: str) -> None:
+    """Says what was tried, and what to do."""
+    with pytest.raises(error, match=message):
+        with_request_context(app=app)(lambda: 1)()
+
+
+def discover(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    code = "from tests.test_finding_the_app import name; print(name())"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_flask_app_names_the_app(tmp_path: Path) -> None:
+    """The FLASK_APP that ``flask run`` uses serves the worker too."""
+    assert discover(tmp_path, FLASK_APP="tests.shop:create_app").stdout == "shop\n"
+
+
+def test_flasks_own_discovery(tmp_path: Path) -> None:
+    """``app.py`` or ``wsgi.py`` in the working directory are found as Flask finds them."""
+    code = "import flask\napp = flask.Flask('found')\n"
+    (tmp_path / "app.py").write_text(code)
+    assert discover(tmp_path).stdout == "found\n"
+
+
+def test_no_app_at_all_says_what_to_do(tmp_path: Path) -> None:
+    """The error names ``init_app``, FLASK_APP and ``app=``."""
+    result = discover(tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "RuntimeError: No Flask app for this task: Could not locate a Flask"
+        " application. Use the 'flask --app' option, 'FLASK_APP' environment variable,"
+        " or a 'wsgi.py' or 'app.py' file in the current directory. Call"
+        " 'flask_task_context.init_app(app)' where the app is made, set FLASK_APP, or"
+        " use '@with_request_context(app=\"module:create_app\")'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        ({"TASK_CONTEXT_MAX_SIZE": "64"}, TypeError, "TASK_CONTEXT_MAX_SIZE is '64'"),
+        (
+            {"TASK_CONTEXT_G": "user"},
+            TypeError,
+            "TASK_CONTEXT_G is 'user': make it a list",
+        ),
+        ({"TASK_CONTEXT_EXCLUDE": [1]}, TypeError, r"TASK_CONTEXT_EXCLUDE is \[1\]"),
+        (
+            {"TASK_CONTEXT_ENCRYPT": True, "SECRET_KEY": None},
+            RuntimeError,
+            "TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app 'wrong' has none",
+        ),
+    ],
+)
+def test_init_app_checks_the_settings(
+    config: t.Any, error: t.Any, message: str
+) -> None:
+    """A wrong setting is an error when the app is made, not when a task is sent."""
+    with pytest.raises(error, match=message):
+        init_app(app_named("wrong", **{"SECRET_KEY": "key", **config}))

@@ -1,0 +1,198 @@
+"""Before-request, after-request and the session, in a task."""
+
+from __future__ import annotations
+
+import typing as t
+
+import flask
+import pytest
+from celery import current_task
+from flask import g
+from flask import session
+
+from flask_task_context import RequestRefused
+from flask_task_context import capture_context
+from flask_task_context import init_app
+from flask_task_context import with_request_context
+from tests.conftest import Shop
+
+
+def run(shop: Shop, body: t.Callable[[], t.Any], **options: t.Any) -> t.Any:
+    """Run ``body`` as a task in a request that was captured before."""
+    headers = shop.capture()
+    init_app(shop.flask)
+    task = shop.task(with_request_context(**options)(body), name="hooked")
+    return task.apply(headers=headers).get()
+
+
+def test_after_request_functions_run_on_an_empty_response(plain_shop: Shop) -> None:
+    """They get an empty 200, in Flask's order, and the result stays the task's."""
+    responses: list[t.Any] = []
+
+    def note(response: flask.Response) -> flask.Response:
+        responses.append((response.status_code, response.get_data()))
+        return flask.Response("not the result", 200)
+
+    plain_shop.flask.after_request(note)
+
+    def body() -> int:
+        flask.after_this_request(note)
+        return 42
+
+    headers = plain_shop.capture()
+    responses.clear()
+    init_app(plain_shop.flask)
+    task = plain_shop.task(with_request_context(body), name="after")
+    assert task.apply(headers=headers).get() == 42
+    assert responses == [(200, b""), (200, b"not the result")]
+
+
+def test_after_request_functions_can_be_left_out(plain_shop: Shop) -> None:
+    """``after_request=False`` runs none."""
+    calls: list[str] = []
+    plain_shop.flask.after_request(lambda response: calls.append("after") or response)  # type: ignore
+    run(plain_shop, lambda: calls.append("body"), after_request=False)
+    assert calls == ["after", "body"], "after the view alone"
+
+
+def test_an_error_in_a_hook_fails_the_task(plain_shop: Shop) -> None:
+    """As it fails a request."""
+
+    @plain_shop.flask.after_request
+    def broken(response: flask.Response) -> flask.Response:
+        if session.get("in task"):
+            raise KeyError("broken hook")
+        return response
+
+    def body() -> None:
+        session["in task"] = True
+
+    with pytest.raises(KeyError, match="broken hook"):
+        run(plain_shop, body)
+
+
+def test_no_after_request_functions_after_an_exception(plain_shop: Shop) -> None:
+    """A body that raises has no response to work on."""
+    calls: list[str] = []
+    plain_shop.flask.after_request(lambda response: calls.append("after") or response)  # type: ignore
+
+    def body() -> None:
+        raise ValueError("body")
+
+    with pytest.raises(ValueError, match="body"):
+        run(plain_shop, body)
+    assert calls == ["after"]
+
+
+def test_before_request_loads_what_the_view_had(plain_shop: Shop) -> None:
+    """URL value preprocessors, then before-request functions: the tutorial's g.user."""
+    app, calls = plain_shop.flask, []
+
+    @app.url_value_preprocessor
+    def language(endpoint: t.Any, values: t.Any) -> None:
+        calls.append((endpoint, values))
+
+    @app.before_request
+    def load_user() -> None:
+        g.user = session.get("user_id", "nobody")
+
+    def view() -> t.Any:
+        session["user_id"] = 7
+        return capture_context()
+
+    headers = plain_shop.visit(view)
+    calls.clear()
+    init_app(app)
+    decorate = with_request_context(before_request=True)
+    task = plain_shop.task(decorate(lambda: g.user), name="loaded")
+    assert task.apply(headers=headers).get() == 7
+    assert calls == [("item", {"number": 3})]
+    without = plain_shop.task(with_request_context(lambda: g.get("user")), name="w")
+    assert without.apply(headers=headers).get() is None
+
+
+@pytest.mark.parametrize("how", ["answer", "abort"])
+def test_before_request_refuses_the_task(plain_shop: Shop, how: str) -> None:
+    """An answer or an abort of a before-request function keeps the body from running."""
+    ran: list[int] = []
+
+    @plain_shop.flask.before_request
+    def closed() -> t.Any:
+        if not current_task:
+            return None
+        if how == "abort":
+            flask.abort(403)
+        return "closed today"
+
+    headers = plain_shop.capture()
+    init_app(plain_shop.flask)
+    decorate = with_request_context(before_request=True)
+    task = plain_shop.task(decorate(lambda: ran.append(1)), name="refused")
+    match = "403 Forbidden" if how == "abort" else "answered .* 'closed today'"
+    with pytest.raises(RequestRefused, match=match):
+        task.apply(headers=headers).get()
+    assert ran == []
+    assert task.apply().get() is None, "no request, no hooks"
+    assert ran == [1]
+
+
+def test_an_error_in_a_before_request_function_is_the_tasks(plain_shop: Shop) -> None:
+    """An exception that is no HTTP error goes through as it is."""
+
+    @plain_shop.flask.before_request
+    def broken() -> None:
+        if current_task:
+            raise LookupError("no database")
+
+    headers = plain_shop.capture()
+    init_app(plain_shop.flask)
+    task = plain_shop.task(
+        with_request_context(before_request=True)(lambda: 1), name="broken"
+    )
+    with pytest.raises(LookupError, match="no database"):
+        task.apply(headers=headers).get()
+
+
+def test_a_task_changes_only_its_copy_of_the_session(plain_shop: Shop) -> None:
+    """The copy behaves like a session, is never saved, and the change is reported."""
+    saved: list[t.Any] = []
+
+    class Interface(flask.sessions.SecureCookieSessionInterface):
+        def save_session(self, app: t.Any, session: t.Any, response: t.Any) -> None:
+            saved.append(dict(session))
+
+    plain_shop.flask.session_interface = Interface()
+
+    def view() -> t.Any:
+        session["cart"] = 1
+        return capture_context()
+
+    headers = plain_shop.visit(view)
+    assert saved == [{"cart": 1}]
+    init_app(plain_shop.flask)
+
+    def body() -> t.Any:
+        session["more"] = 2
+        session.setdefault("x", 3)
+        session.pop("cart")
+        session.permanent = True
+        return dict(session)
+
+    task = plain_shop.task(with_request_context(body), name="changes")
+    with pytest.warns(UserWarning, match="no session store and no cookie is written"):
+        result = task.apply(headers=headers).get()
+    assert result == {"more": 2, "x": 3, "_permanent": True}
+    assert saved == [{"cart": 1}]
+
+
+def test_an_app_without_a_secret_key_has_flasks_null_session(plain_shop: Shop) -> None:
+    """Reading is empty, writing says why, as in the view."""
+    plain_shop.flask.secret_key = None
+
+    def body() -> t.Any:
+        assert dict(session) == {}
+        with pytest.raises(RuntimeError, match="no secret key was set"):
+            session["x"] = 1
+        return flask.request.path
+
+    assert run(plain_shop, body) == "/item/3"

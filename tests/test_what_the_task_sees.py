@@ -1,0 +1,252 @@
+"""The contract's table: which context a task runs in, and what is left of it."""
+
+from __future__ import annotations
+
+import typing as t
+
+import flask
+import pytest
+from celery.exceptions import Ignore
+from celery.exceptions import Retry
+from flask import g
+from flask import request
+
+from flask_task_context import BadContext
+from flask_task_context import apply_async_with_context
+from flask_task_context import delay_with_context
+from flask_task_context import init_app
+from flask_task_context import restore_context
+from flask_task_context import with_request_context
+from tests import shop
+from tests.conftest import Shop
+
+HERE = "http://localhost/item/3"
+
+
+def test_eager_inside_a_live_request_is_the_callers_own(plain_shop: Shop) -> None:
+    """Same ``request``, same ``g``, no hooks, no teardown: the view goes on untouched."""
+    app, events = plain_shop.flask, []
+    app.after_request(lambda response: events.append("after") or response)  # type: ignore
+    app.teardown_request(lambda error: events.append("teardown"))
+
+    @with_request_context(before_request=True)
+    def task() -> None:
+        events.append(request._get_current_object())  # type: ignore[attr-defined]
+        g.seen = "by the task"
+
+    celery_task = plain_shop.task(task, name="eager")
+
+    def view() -> t.Any:
+        task()
+        celery_task.apply()
+        celery_task.apply(headers={"flask_task_context": "broken"})
+        events.append("view")
+        return request._get_current_object(), g.seen  # type: ignore[attr-defined]
+
+    own, seen = plain_shop.visit(view)
+    assert events == [own, own, own, "view", "after", "teardown"]
+    assert seen == "by the task"
+
+
+def test_always_eager_inside_a_live_request(plain_shop: Shop) -> None:
+    """``task_always_eager`` runs a task that was sent with its context in place."""
+    plain_shop.celery.conf.task_always_eager = True
+
+    def view() -> t.Any:
+        g.tenant = "x"
+        own = delay_with_context(plain_shop.tasks["shop.see"]).get()
+        return own["tenant"], own["url"]
+
+    assert plain_shop.visit(view) == ("x", HERE)
+
+
+def test_a_direct_call_runs_in_what_is_active(plain_shop: Shop) -> None:
+    """A call is a call: an active app context is used, with its ``g``."""
+    task = plain_shop.tasks["shop.see"]
+
+    @with_request_context
+    def read() -> t.Any:
+        return g.mark
+
+    with plain_shop.flask.app_context():
+        g.mark = "outer"
+        assert read() == "outer"
+    assert plain_shop.visit(lambda: task()["url"]) == HERE
+
+
+def test_eager_with_a_context_in_its_headers_outside_a_request(
+    plain_shop: Shop,
+) -> None:
+    """``apply(headers=...)`` in a shell or a test opens that request."""
+    init_app(plain_shop.flask)
+    headers = plain_shop.capture()
+    assert plain_shop.tasks["shop.where"].apply(headers=headers).get() == HERE
+    assert plain_shop.tasks["above.where"].apply(headers=headers).get() == HERE
+    assert plain_shop.tasks["shop.where"].apply().get() == "app context"
+
+
+def test_an_empty_header_means_no_context(plain_shop: Shop) -> None:
+    """``headers={"flask_task_context": ""}`` sends a message without one."""
+    init_app(plain_shop.flask)
+    result = plain_shop.tasks["shop.where"].apply(headers={"flask_task_context": ""})
+    assert result.get() == "app context"
+
+
+def test_the_messages_request_wins_over_whatever_is_pushed(working_shop: Shop) -> None:
+    """In a worker, a message with a context opens that request, always."""
+
+    def view() -> t.Any:
+        return delay_with_context(working_shop.tasks["shop.where"])
+
+    assert working_shop.visit(view).get(timeout=30) == HERE
+
+
+@pytest.mark.parametrize("kind", ["shop", "above"])
+def test_a_broken_context_fails_the_task_and_the_worker_lives_on(
+    working_shop: Shop, kind: str
+) -> None:
+    """The body does not run; the next task does."""
+    task = working_shop.tasks[f"{kind}.where"]
+    headers = working_shop.capture()
+    broken = headers["flask_task_context"].replace("item", "itam")
+    failed = task.apply_async(headers={"flask_task_context": broken})
+    with pytest.raises(BadContext, match="its signature is wrong"):
+        failed.get(timeout=30)
+    assert task.apply_async(headers=headers).get(timeout=30) == HERE
+
+
+ENDINGS = [ValueError("no"), Retry(), Ignore(), SystemExit(3), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("ending", [None, *ENDINGS], ids=repr)
+@pytest.mark.parametrize("with_request", [True, False])
+def test_teardown_runs_with_the_tasks_exception_and_nothing_is_left(
+    plain_shop: Shop, ending: BaseException | None, with_request: bool
+) -> None:
+    """Whatever ends the body: teardown functions get it, and the stack is clean."""
+    seen: list[t.Any] = []
+    plain_shop.flask.teardown_request(seen.append)
+    plain_shop.flask.teardown_appcontext(seen.append)
+    headers = plain_shop.capture() if with_request else None
+    seen.clear()
+    init_app(plain_shop.flask)
+
+    def body() -> None:
+        if ending is not None:
+            raise ending
+
+    def run() -> None:
+        if with_request:
+            with restore_context(headers):
+                body()
+        else:
+            with_request_context(body)()
+
+    if ending is None:
+        run()
+    else:
+        with pytest.raises(type(ending)):
+            run()
+    assert seen == ([ending, ending] if with_request else [ending])
+    assert not flask.has_app_context()
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_autoretry_shows_teardown_the_real_exception(
+    plain_shop: Shop, above: bool
+) -> None:
+    """Under autoretry a teardown function sees the error, not Celery's ``Retry``."""
+    seen: list[t.Any] = []
+    plain_shop.flask.teardown_request(seen.append)
+    headers = plain_shop.capture()
+    seen.clear()
+    init_app(plain_shop.flask)
+    decorate = plain_shop.celery.task(
+        autoretry_for=(ValueError,), max_retries=1, name="retried", shared=False
+    )
+
+    def body() -> None:
+        raise ValueError(request.url)
+
+    if above:
+        task = with_request_context(decorate(body))
+    else:
+        task = decorate(with_request_context(body))
+    with pytest.raises(ValueError, match=HERE):
+        task.apply(headers=headers).get()
+    assert [repr(error) for error in seen] == [f"ValueError('{HERE}')"] * 2
+
+
+def test_each_task_has_a_g_of_its_own(plain_shop: Shop) -> None:
+    """A request restored inside an active app context shares nothing with it."""
+    headers = plain_shop.capture()
+    with plain_shop.flask.app_context():
+        g.mark = "outer"
+        with restore_context(headers):
+            assert "mark" not in g
+            g.mark = "inner"
+        assert g.mark == "outer"
+
+
+def test_a_decorated_task_called_by_a_task_stays_in_its_request(
+    plain_shop: Shop,
+) -> None:
+    """A task that calls another one directly, or its ``run``, shares its request."""
+    init_app(plain_shop.flask)
+    inner = plain_shop.task(with_request_context(lambda: g.get("mark")), name="inner")
+
+    @with_request_context
+    def outer() -> t.Any:
+        g.mark = "kept"
+        return [inner(), inner.run(), inner.apply().get()]
+
+    result = plain_shop.task(outer, name="outer").apply(headers=plain_shop.capture())
+    assert result.get() == ["kept", "kept", "kept"]
+
+
+def test_restore_context_is_the_other_half_of_capture_context(
+    plain_shop: Shop,
+) -> None:
+    """Headers open their request in any process or thread, and run no hooks."""
+    calls: list[str] = []
+    plain_shop.flask.before_request(lambda: calls.append("before"))
+    headers = plain_shop.capture("/item/9?q=1")
+    calls.clear()
+    with restore_context(headers, plain_shop.flask):
+        assert request.url == "http://localhost/item/9?q=1"
+        assert request.view_args == {"number": 9}
+    with restore_context({}, plain_shop.flask):
+        assert shop.where() == "app context"
+    with restore_context(None, plain_shop.flask):
+        assert shop.where() == "app context"
+    assert calls == []
+
+
+def test_outside_a_request_there_is_nothing_to_send(working_shop: Shop) -> None:
+    """``delay_with_context`` outside a request is ``delay``."""
+    result = delay_with_context(working_shop.tasks["shop.where"])
+    assert result.get(timeout=30) == "app context"
+
+
+def test_the_callers_headers_are_kept_and_win(plain_shop: Shop) -> None:
+    """``headers=`` of the call and of the signature travel beside the context."""
+    plain_shop.celery.conf.task_always_eager = True
+    task = plain_shop.task(lambda self: self.request.headers, name="h", bind=True)
+    signature = task.s().set(headers={"a": "1", "b": "1"})
+
+    def view() -> t.Any:
+        return apply_async_with_context(signature, headers={"b": "2"}).get()
+
+    headers = plain_shop.visit(view)
+    assert {key: headers[key] for key in "ab"} == {"a": "1", "b": "2"}
+    assert "item" in headers["flask_task_context"]
+    own = {"flask_task_context": "", "c": "3"}
+    sent = plain_shop.visit(lambda: apply_async_with_context(task, headers=own).get())
+    assert sent == own
+
+
+@pytest.mark.parametrize("wrong", [shop.add, None, "shop.add"])
+def test_what_is_not_a_task_is_refused_where_it_is_sent(wrong: t.Any) -> None:
+    """Passing a plain function says which decorator is missing."""
+    with pytest.raises(TypeError, match=r"is not a Celery task: put '@app.task'"):
+        delay_with_context(wrong)
