@@ -1097,7 +1097,7 @@ def _restored(header: t.Any, option: _AppOption) -> t.Iterator[t.Any]:
 
 class _Snapshot(t.NamedTuple):
     environ: dict[str, t.Any]
-    form: tuple[list[t.Any], list[FileStorage]] | None
+    form: tuple[list[t.Any], list[t.Any]] | None
     session: dict[str, t.Any] | None
     g: dict[str, t.Any]
     entries: dict[str, t.Any]
