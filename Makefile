@@ -23,7 +23,7 @@ endef
 $(eval $(call environment,test,-e '.[encryption]' -r tests/requirements.txt))
 $(eval $(call environment,demo,-e . -r examples/requirements.txt))
 $(eval $(call environment,lint,ruff))
-$(eval $(call environment,types,-e . mypy pyright))
+$(eval $(call environment,types,-e '.[encryption]' mypy 'pyright[nodejs]'))
 $(eval $(call environment,tox,tox))
 
 test: $(call STAMP,test)

@@ -28,7 +28,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import hashlib
 import hmac
 import inspect
 import io
@@ -65,6 +64,7 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSession
 from flask.sessions import session_json_serializer
 from itsdangerous import Signer
+from itsdangerous.signer import SigningAlgorithm
 from werkzeug.datastructures import FileStorage
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
@@ -105,30 +105,30 @@ _EXCLUDE = (
     "*token*",
 )
 
-# RFC 3875's variables, as far as a WSGI application reads them.
-_CGI_KEYS = frozenset(
-    (
-        "AUTH_TYPE",
-        "CONTENT_LENGTH",
-        "CONTENT_TYPE",
-        "PATH_INFO",
-        "QUERY_STRING",
-        "REMOTE_ADDR",
-        "REMOTE_HOST",
-        "REMOTE_PORT",
-        "REMOTE_USER",
-        "REQUEST_METHOD",
-        "SCRIPT_NAME",
-        "SERVER_NAME",
-        "SERVER_PORT",
-        "SERVER_PROTOCOL",
-    )
+# RFC 3875's variables, as far as a WSGI application reads them, and PEP 3333's.
+_ALWAYS = (
+    "REQUEST_METHOD",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "REMOTE_ADDR",
+    "wsgi.url_scheme",
+    "wsgi.multithread",
+    "wsgi.multiprocess",
+    "wsgi.run_once",
+)
+_SOMETIMES = frozenset(
+    ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_HOST", "REMOTE_USER")
 )
 
 _MULTIPART = "multipart/form-data"
 _FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
-_SIGNATURE = 44  # a dot and 32 bytes in base64
+_SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
+_ENCRYPTION = 28  # bytes: nonce and tag
 _MARK = "_flask_task_context"
 
 # Flask 3.2 merges the request context into the app context.
@@ -329,13 +329,13 @@ def _capture(app: flask.Flask) -> str:
     entries: dict[str, t.Any] = {}
     if context_captured.receivers:
         context_captured.send(app, entries=entries)
-    environ = _environ_of(request, settings.excluded)
+    environ = _environ_of(request.environ, settings.excluded)
     values = {"g": _g_values(settings), "signals": entries}
     values = {part: value for part, value in values.items() if value}
     session = _session_values(app)
     if session is not None:
         values["session"] = session
-    head = _encode({"environ": environ, "server": _server_of(request)})
+    head = _encode({"server": _server_of(request.environ), "environ": environ})
     tail = _encode_values(values, settings) if values else ""
     room = _room(settings) - len(head) - len(tail) - len(',"body":')
     body = _encode_body(request, max(room, 0), settings)
@@ -348,17 +348,19 @@ def _capture(app: flask.Flask) -> str:
 
 
 def _environ_of(
-    request: flask.Request, excluded: t.Callable[[str], bool]
+    environ: dict[str, t.Any], excluded: t.Callable[[str], bool]
 ) -> dict[str, str]:
-    inherited = _process_variables()
-    return {
+    variables = {
         key: value
-        for key, value in request.environ.items()
-        if (key in _CGI_KEYS or (key.startswith("HTTP_") and not excluded(key[5:])))
-        and isinstance(value, str)
-        and inherited.get(key) != value
-        and key != "HTTP_PROXY"
+        for key, value in environ.items()
+        if key in _SOMETIMES or (key[:5] == "HTTP_" and not excluded(key[5:]))
     }
+    for key, value in _process_variables().items():
+        if variables.get(key) == value:
+            del variables[key]
+    # A "Proxy:" header, or the server's own HTTP_PROXY: nobody can tell.
+    variables.pop("HTTP_PROXY", None)
+    return variables
 
 
 @functools.cache
@@ -371,13 +373,9 @@ def _process_variables() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k.startswith("HTTP_") or k in own}
 
 
-def _server_of(request: flask.Request) -> list[t.Any]:
-    return [
-        request.scheme,
-        request.is_multithread,
-        request.is_multiprocess,
-        request.is_run_once,
-    ]
+def _server_of(environ: dict[str, t.Any]) -> list[t.Any]:
+    """What every request has, in an order of its own: names would double its size."""
+    return [environ.get(key) for key in _ALWAYS]
 
 
 def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
@@ -631,7 +629,7 @@ def _too_long(size: int | None) -> _LeftOutStream:
 
 def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
     body = _read_body(request, room)
-    if isinstance(body, bytes) and body and not settings.encrypt:
+    if isinstance(body, bytes) and body and settings.kind != "encrypted":
         body = _without_excluded(request, body, room, settings.excluded)
     if isinstance(body, bytes):
         encoded = _encode_bytes(body)
@@ -744,45 +742,57 @@ def _json_without_excluded(
 # -- seal: payload <-> header ------------------------------------------------
 
 
-class _Settings(t.NamedTuple):
-    """An app's configuration, checked."""
+class _Settings:
+    """An app's configuration, checked, and what follows from it."""
 
-    name: str
-    keys: tuple[str | bytes, ...]
-    encrypt: bool
-    max_size: int
-    g: tuple[str, ...]
-    excluded: t.Callable[[str], bool]
-    serializer: TaggedJSONSerializer
+    def __init__(self, app: flask.Flask, config: tuple[t.Any, ...]) -> None:
+        secrets, encrypt, max_size, self.g, patterns, serializer = config
+        if not isinstance(max_size, int):
+            raise TypeError(
+                f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters."
+            )
+        if encrypt and not secrets:
+            raise RuntimeError(
+                f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {app.name!r}"
+                " has none: set one, the same in every process."
+            )
+        self.config = config
+        self.name = app.name
+        self.max_size = max_size
+        self.keys = [_Key(secret, encrypt) for secret in secrets]
+        self.kind = "encrypted" if encrypt else "signed" if self.keys else "plain"
+        key_id = self.keys[0].id if self.keys else ""
+        self.prefix = f"{_FORMAT}:{self.kind}:{quote(app.name, safe='')}:{key_id}"
+        self.excluded = _matcher(() if encrypt else patterns)
+        self.serializer: TaggedJSONSerializer = serializer
 
 
 def _settings(app: flask.Flask) -> _Settings:
+    """Made anew only where the configuration has changed."""
     config = app.config
-    max_size = config.get("TASK_CONTEXT_MAX_SIZE", _MAX_SIZE)
-    if not isinstance(max_size, int):
-        raise TypeError(
-            f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters."
-        )
-    encrypt = bool(config.get("TASK_CONTEXT_ENCRYPT"))
-    patterns = _names(config, "TASK_CONTEXT_EXCLUDE", _EXCLUDE)
     serializer = getattr(app.session_interface, "serializer", None)
     if not isinstance(serializer, TaggedJSONSerializer):
         serializer = session_json_serializer
-    return _Settings(
-        app.name,
+    current = (
         _secret_keys(app),
-        encrypt,
-        max_size,
+        bool(config.get("TASK_CONTEXT_ENCRYPT")),
+        config.get("TASK_CONTEXT_MAX_SIZE", _MAX_SIZE),
         _names(config, "TASK_CONTEXT_G", ()),
-        _matcher(() if encrypt else patterns),
+        _names(config, "TASK_CONTEXT_EXCLUDE", _EXCLUDE),
         serializer,
     )
+    settings: _Settings | None = app.extensions.get(_HEADER)
+    if settings is None or settings.config != current:
+        settings = app.extensions[_HEADER] = _Settings(app, current)
+    return settings
 
 
 def _names(
     config: t.Mapping[str, t.Any], key: str, default: tuple[str, ...]
 ) -> tuple[str, ...]:
-    names = config.get(key, default)
+    names: t.Any = config.get(key, default)
+    if names is default:  # which is most often, and needs no look at each name
+        return default
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{key} is {names!r}: make it a list of names.")
     return tuple(names)
@@ -794,7 +804,6 @@ def _secret_keys(app: flask.Flask) -> tuple[str | bytes, ...]:
     return (app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ()))
 
 
-@functools.lru_cache(maxsize=16)
 def _matcher(patterns: tuple[str, ...]) -> t.Callable[[str], bool]:
     """Whether a name fits a pattern, in whatever spelling or case: ``*api-key*``
     fits ``X_API_KEY``, ``apiKey`` and ``Api Key``."""
@@ -809,25 +818,29 @@ def _fold(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
+class _HMACSHA256(SigningAlgorithm):
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return hmac.digest(key, value, "sha256")
+
+
 class _Key:
     """What is derived from one secret key."""
 
-    def __init__(self, secret: str | bytes) -> None:
+    def __init__(self, secret: str | bytes, encrypt: bool) -> None:
         self.secret = secret.encode() if isinstance(secret, str) else secret
         #: Tells a foreign key from a damaged message.
         self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
-        self.signer = Signer(
-            self._derive("signature"),
-            key_derivation="none",
-            digest_method=hashlib.sha256,
-        )
+        derived = self._derive("signature")
+        self.signer = Signer(derived, key_derivation="none", algorithm=_HMACSHA256())
+        if encrypt:
+            _ = self.cipher
 
     def _derive(self, purpose: str) -> bytes:
         message = f"flask-task-context {purpose}".encode("ascii")
         return hmac.digest(self.secret, message, "sha256")
 
     @functools.cached_property
-    def _cipher(self) -> t.Any:
+    def cipher(self) -> t.Any:
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
             from cryptography.hazmat.primitives.hashes import SHA256
@@ -842,55 +855,40 @@ class _Key:
 
     def encrypt(self, payload: str, bound: str) -> str:
         nonce = os.urandom(12)
-        sealed = self._cipher.encrypt(nonce, payload.encode(), bound.encode())
+        sealed = self.cipher.encrypt(nonce, payload.encode(), bound.encode())
         return urlsafe_b64encode(nonce + sealed).decode("ascii")
 
     def decrypt(self, text: str, bound: str) -> str:
-        cipher = self._cipher
+        cipher = self.cipher
         from cryptography.exceptions import InvalidTag
 
-        sealed = urlsafe_b64decode(text)
         try:
+            sealed = urlsafe_b64decode(text)
             payload: bytes = cipher.decrypt(sealed[:12], sealed[12:], bound.encode())
-        except InvalidTag as error:
-            raise ValueError("wrong tag") from error
+        except (InvalidTag, ValueError):
+            raise BadContext(
+                "The context was changed on its way: it does not decrypt."
+            ) from None
         return payload.decode()
 
 
-_key = functools.lru_cache(maxsize=32)(_Key)
-
-
-def _sealing_key(settings: _Settings) -> _Key | None:
-    if settings.keys:
-        return _key(settings.keys[0])
-    if settings.encrypt:
-        raise RuntimeError(
-            f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {settings.name!r}"
-            " has none: set one, the same in every process."
-        )
-    return None
-
-
 def _seal(payload: str, settings: _Settings) -> str:
-    """``format:kind:app name:key id:length:payload``, signed as a whole; where
-    it is encrypted, all before the length is bound to the payload."""
-    key = _sealing_key(settings)
-    name = quote(settings.name, safe="")
-    if key is None:
-        return f"{_FORMAT}:plain:{name}::{len(payload)}:{payload}"
-    if settings.encrypt:
-        prefix = f"{_FORMAT}:encrypted:{name}:{key.id}"
-        text = key.encrypt(payload, prefix)
-        return f"{prefix}:{len(text)}:{text}"
-    text = f"{_FORMAT}:signed:{name}:{key.id}:{len(payload)}:{payload}"
-    return key.signer.sign(text).decode("ascii")
+    """``format:kind:app name:key id:length:payload``. Signed, the whole is followed
+    by a dot and the signature; encrypted, all before the length is bound to it."""
+    if settings.kind == "encrypted":
+        payload = settings.keys[0].encrypt(payload, settings.prefix)
+    text = f"{settings.prefix}:{len(payload)}:{payload}"
+    if settings.kind == "signed":
+        return settings.keys[0].signer.sign(text).decode("ascii")
+    return text
 
 
 def _room(settings: _Settings) -> int:
     """How many characters of payload fit into the largest header."""
-    empty = len(_seal("", settings)) + len(str(settings.max_size))
-    room = settings.max_size - empty
-    return room * 3 // 4 if settings.encrypt else room
+    around = f"{settings.prefix}:{settings.max_size}:"
+    if settings.kind == "encrypted":
+        return (settings.max_size - len(around)) * 3 // 4 - _ENCRYPTION
+    return settings.max_size - len(around) - _SIGNATURE
 
 
 class _Sealed(t.NamedTuple):
@@ -904,8 +902,8 @@ class _Sealed(t.NamedTuple):
 
 def _split(header: t.Any) -> _Sealed:
     """Read what a header says of itself; :func:`_unseal` proves it."""
-    if not isinstance(header, str):
-        raise BadContext(f"The context is no string but {type(header).__name__!r}.")
+    if not isinstance(header, str) or not header.isascii():
+        raise BadContext("The context is not one that flask-task-context wrote.")
     version, _, rest = header.partition(":")
     if version.isdecimal() and int(version[:9]) > int(_FORMAT):
         raise BadContext(
@@ -917,37 +915,27 @@ def _split(header: t.Any) -> _Sealed:
         raise BadContext("The context is not one that flask-task-context wrote.")
     kind, name, key_id, length, payload = parts
     expected = int(length[:9]) + (_SIGNATURE if kind == "signed" else 0)
-    if len(payload) != expected or not header.isascii():
+    if len(payload) != expected:
         raise BadContext(
-            f"The context is damaged: {len(payload)} characters of {expected}."
+            f"The context was cut on its way: {len(payload)} characters of {expected}"
+            " have arrived."
         )
     prefix = f"{version}:{kind}:{name}:{key_id}"
     return _Sealed(header, kind, unquote(name), key_id, prefix, payload)
 
 
 def _unseal(sealed: _Sealed, settings: _Settings) -> str:
-    required = (
-        "encrypted" if settings.encrypt else "signed" if settings.keys else "plain"
-    )
-    if sealed.kind == "plain" and required == "plain":
+    if sealed.kind == settings.kind == "plain":
         return sealed.payload
-    if (
-        sealed.kind not in ("signed", "encrypted")
-        or required == "encrypted" != sealed.kind
-    ):
+    if sealed.kind != "encrypted" and sealed.kind != settings.kind:
         raise BadContext(
             f"The context is {sealed.kind}, and the app {settings.name!r} takes only"
-            f" {required} ones: give the process that sent it the same SECRET_KEY"
-            " and TASK_CONTEXT_ENCRYPT."
+            f" {settings.kind} ones here: give every process the same SECRET_KEY and"
+            " TASK_CONTEXT_ENCRYPT."
         )
-    for secret in settings.keys:
-        key = _key(secret)
+    for key in settings.keys:
         if key.id == sealed.key_id:
-            return (
-                _decrypt(sealed, key)
-                if sealed.kind == "encrypted"
-                else _verify(sealed, key)
-            )
+            return _unseal_with(key, sealed)
     raise BadContext(
         f"The context is {sealed.kind} with a SECRET_KEY that the app"
         f" {settings.name!r} does not have here: give every process the same key (not"
@@ -955,19 +943,12 @@ def _unseal(sealed: _Sealed, settings: _Settings) -> str:
     )
 
 
-def _verify(sealed: _Sealed, key: _Key) -> str:
+def _unseal_with(key: _Key, sealed: _Sealed) -> str:
+    if sealed.kind == "encrypted":
+        return key.decrypt(sealed.payload, sealed.prefix)
     if not key.signer.validate(sealed.header):
         raise BadContext("The context was changed on its way: its signature is wrong.")
     return sealed.payload[:-_SIGNATURE]
-
-
-def _decrypt(sealed: _Sealed, key: _Key) -> str:
-    try:
-        return key.decrypt(sealed.payload, sealed.prefix)
-    except ValueError:
-        raise BadContext(
-            "The context was changed on its way: it does not decrypt."
-        ) from None
 
 
 # -- travel: header -> message -> header --------------------------------------
@@ -1109,7 +1090,7 @@ def _decode(payload: str, serializer: TaggedJSONSerializer) -> _Snapshot:
         tail = json.loads(payload[end:] or "{}", object_hook=serializer.untag)
         body = head.get("body") or {}
         return _Snapshot(
-            _environ_from(head["environ"], head["server"], body),
+            _environ_from(head["server"], head["environ"], body),
             _form_from(body) if "form" in body else None,
             tail.get("session"),
             dict(tail.get("g", {})),
@@ -1126,27 +1107,28 @@ def _decode(payload: str, serializer: TaggedJSONSerializer) -> _Snapshot:
 
 
 def _environ_from(
-    variables: dict[str, str], server: list[t.Any], body: dict[str, t.Any]
+    server: list[t.Any], variables: dict[str, str], body: dict[str, t.Any]
 ) -> dict[str, t.Any]:
     for key in variables:
-        if key not in _CGI_KEYS and not key.startswith("HTTP_"):
+        if key[:5] != "HTTP_" and key not in _SOMETIMES:
             raise ValueError(f"{key!r} is no request variable")
-    text = "".join(variables.values())
+    always = {k: v for k, v in zip(_ALWAYS, server, strict=True) if v is not None}
+    text = [value for value in server if not isinstance(value, bool | None)]
+    _check_text("".join([*text, *variables.values()]))
+    return {
+        **always,
+        **variables,
+        "wsgi.version": (1, 0),
+        "wsgi.errors": sys.stderr,
+        "wsgi.input": _stream_from(body),
+        "wsgi.input_terminated": True,
+    }
+
+
+def _check_text(text: str) -> None:
     text.encode("latin-1")
     if "\r" in text or "\n" in text or "\0" in text:
         raise ValueError("a request variable holds a control character")
-    scheme, multithread, multiprocess, run_once = server
-    return {
-        **variables,
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": scheme,
-        "wsgi.input": _stream_from(body),
-        "wsgi.input_terminated": True,
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": multithread,
-        "wsgi.multiprocess": multiprocess,
-        "wsgi.run_once": run_once,
-    }
 
 
 def _stream_from(body: dict[str, t.Any]) -> t.IO[bytes]:
