@@ -124,6 +124,10 @@ _SOMETIMES = frozenset(
     ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_HOST", "REMOTE_USER")
 )
 
+# Values that a task's request gets beside its environ, and what to call them.
+_LABELS = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
+_UNTAGGED = {str, int, float, bool, type(None)}
+
 _MULTIPART = "multipart/form-data"
 _FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
@@ -137,7 +141,6 @@ _MERGED = hasattr(AppContext, "has_request")
 _AppOption: t.TypeAlias = flask.Flask | t.Callable[[], flask.Flask] | str | None
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_decoder = json.JSONDecoder()
 
 _signals = Namespace()
 
@@ -326,40 +329,39 @@ def with_request_context(
 def _capture(app: flask.Flask) -> str:
     settings = _settings(app)
     request = flask.request._get_current_object()  # type: ignore[attr-defined]
-    entries: dict[str, t.Any] = {}
+    parts: dict[str, t.Any] = {
+        "server": _server_of(request.environ),
+        "environ": _environ_of(request.environ, settings.travels),
+    }
+    if (session := _session_values(app)) is not None:
+        parts["session"] = session
+    if settings.g and (values := _g_values(settings.g)):
+        parts["g"] = values
     if context_captured.receivers:
-        context_captured.send(app, entries=entries)
-    environ = _environ_of(request.environ, settings.excluded)
-    values = {"g": _g_values(settings), "signals": entries}
-    values = {part: value for part, value in values.items() if value}
-    session = _session_values(app)
-    if session is not None:
-        values["session"] = session
-    head = _encode({"server": _server_of(request.environ), "environ": environ})
-    tail = _encode_values(values, settings) if values else ""
-    room = _room(settings) - len(head) - len(tail) - len(',"body":')
-    body = _encode_body(request, max(room, 0), settings)
-    if body:
-        head = f'{head[:-1]},"body":{body}}}'
-    header = _seal(head + tail, settings)
+        parts["signals"] = {}
+        context_captured.send(app, entries=parts["signals"])
+    payload = _encode_parts(parts, settings.serializer)
+    room = _room(settings) - len(payload) - len(',"body":')
+    if body := _encode_body(request, max(room, 0), settings):
+        payload = f'{payload[:-1]},"body":{body}}}'
+    header = _seal(payload, settings)
     if len(header) > settings.max_size:
-        raise _too_large(len(header), environ, values, settings)
+        raise _too_large(len(header), parts, settings)
     return header
 
 
+def _server_of(environ: dict[str, t.Any]) -> list[t.Any]:
+    """What every request has, in an order of its own: names would double its size."""
+    return [environ.get(key) for key in _ALWAYS]
+
+
 def _environ_of(
-    environ: dict[str, t.Any], excluded: t.Callable[[str], bool]
+    environ: dict[str, t.Any], travels: t.Callable[[str], bool]
 ) -> dict[str, str]:
-    variables = {
-        key: value
-        for key, value in environ.items()
-        if key in _SOMETIMES or (key[:5] == "HTTP_" and not excluded(key[5:]))
-    }
+    variables = {key: value for key, value in environ.items() if travels(key)}
     for key, value in _process_variables().items():
         if variables.get(key) == value:
             del variables[key]
-    # A "Proxy:" header, or the server's own HTTP_PROXY: nobody can tell.
-    variables.pop("HTTP_PROXY", None)
     return variables
 
 
@@ -371,11 +373,6 @@ def _process_variables() -> dict[str, str]:
         return {}
     own = {"AUTH_TYPE", "REMOTE_HOST", "REMOTE_USER"}
     return {k: v for k, v in os.environ.items() if k.startswith("HTTP_") or k in own}
-
-
-def _server_of(environ: dict[str, t.Any]) -> list[t.Any]:
-    """What every request has, in an order of its own: names would double its size."""
-    return [environ.get(key) for key in _ALWAYS]
 
 
 def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
@@ -399,26 +396,44 @@ def _request_context() -> t.Any:
     return proxy._get_current_object()
 
 
-def _g_values(settings: _Settings) -> dict[str, t.Any]:
-    return {name: getattr(flask.g, name) for name in settings.g if name in flask.g}
+def _g_values(names: tuple[str, ...]) -> dict[str, t.Any]:
+    return {name: getattr(flask.g, name) for name in names if name in flask.g}
 
 
-def _encode_values(values: dict[str, t.Any], settings: _Settings) -> str:
-    """JSON with Flask's tags for datetime, UUID, bytes, Markup and tuple."""
-    tag = settings.serializer.tag
+def _encode_parts(parts: dict[str, t.Any], serializer: TaggedJSONSerializer) -> str:
+    """JSON, in which the values of the session, of ``g`` and of signals have Flask's
+    tags for datetime, UUID, bytes, Markup and tuple."""
     try:
-        return _encode(tag(values))
+        return _encode(
+            {
+                part: _tag(values, serializer) if part in _LABELS else values
+                for part, values in parts.items()
+            }
+        )
     except (TypeError, ValueError, RecursionError):
-        for label, value in _labelled(values):
-            _check_serializable(label, value, tag)
+        for label, value in _labelled(parts):
+            _check_serializable(label, value, serializer)
         raise
 
 
+def _tag(values: dict[str, t.Any], serializer: TaggedJSONSerializer) -> t.Any:
+    # Most sessions hold nothing that needs a tag.
+    if len(values) > 1 and _UNTAGGED.issuperset(map(type, values.values())):
+        return values
+    return serializer.tag(values)
+
+
+def _labelled(parts: dict[str, t.Any]) -> t.Iterator[tuple[str, t.Any]]:
+    for part, label in _LABELS.items():
+        for name, value in parts.get(part, {}).items():
+            yield label.format(name), value
+
+
 def _check_serializable(
-    label: str, value: t.Any, tag: t.Callable[[t.Any], t.Any]
+    label: str, value: t.Any, serializer: TaggedJSONSerializer
 ) -> None:
     try:
-        _encode(tag(value))
+        _encode(serializer.tag(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise CaptureError(
             f"{label} cannot travel with a task: {error}. Make it a value that"
@@ -426,19 +441,11 @@ def _check_serializable(
         ) from error
 
 
-def _labelled(values: dict[str, t.Any]) -> t.Iterator[tuple[str, t.Any]]:
-    labels = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
-    for part, label in labels.items():
-        for name, value in values.get(part, {}).items():
-            yield label.format(name), value
-
-
-def _too_large(
-    size: int, environ: dict[str, str], values: dict[str, t.Any], settings: _Settings
-) -> CaptureError:
-    sizes = [(len(_encode(v)), f"request variable {k!r}") for k, v in environ.items()]
+def _too_large(size: int, parts: dict[str, t.Any], settings: _Settings) -> CaptureError:
     tag = settings.serializer.tag
-    sizes += [(len(_encode(tag(v))), label) for label, v in _labelled(values)]
+    sizes = [(len(_encode(tag(v))), label) for label, v in _labelled(parts)]
+    variables = dict(zip(_ALWAYS, parts["server"], strict=True)) | parts["environ"]
+    sizes += [(len(_encode(v)), f"request variable {k}") for k, v in variables.items()]
     largest = ", ".join(f"{label} ({n})" for n, label in sorted(sizes)[:-4:-1])
     return CaptureError(
         f"The request's context has {size} characters, and TASK_CONTEXT_MAX_SIZE is"
@@ -763,7 +770,16 @@ class _Settings:
         self.kind = "encrypted" if encrypt else "signed" if self.keys else "plain"
         key_id = self.keys[0].id if self.keys else ""
         self.prefix = f"{_FORMAT}:{self.kind}:{quote(app.name, safe='')}:{key_id}"
-        self.excluded = _matcher(() if encrypt else patterns)
+        self.excluded = excluded = _matcher(() if encrypt else patterns)
+        # A "Proxy:" header cannot be told from the server's own HTTP_PROXY.
+        self.travels = functools.lru_cache(maxsize=1024)(
+            lambda key: (
+                key in _SOMETIMES
+                or (
+                    key[:5] == "HTTP_" and key != "HTTP_PROXY" and not excluded(key[5:])
+                )
+            )
+        )
         self.serializer: TaggedJSONSerializer = serializer
 
 
@@ -790,8 +806,8 @@ def _settings(app: flask.Flask) -> _Settings:
 def _names(
     config: t.Mapping[str, t.Any], key: str, default: tuple[str, ...]
 ) -> tuple[str, ...]:
-    names: t.Any = config.get(key, default)
-    if names is default:  # which is most often, and needs no look at each name
+    names = config.get(key)
+    if names is None:
         return default
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{key} is {names!r}: make it a list of names.")
@@ -1086,15 +1102,14 @@ class _Snapshot(t.NamedTuple):
 
 def _decode(payload: str, serializer: TaggedJSONSerializer) -> _Snapshot:
     try:
-        head, end = _decoder.raw_decode(payload)
-        tail = json.loads(payload[end:] or "{}", object_hook=serializer.untag)
-        body = head.get("body") or {}
+        parts = json.loads(payload, object_hook=serializer.untag)
+        body = parts.get("body") or {}
         return _Snapshot(
-            _environ_from(head["server"], head["environ"], body),
+            _environ_from(parts["server"], parts["environ"], body),
             _form_from(body) if "form" in body else None,
-            tail.get("session"),
-            dict(tail.get("g", {})),
-            dict(tail.get("signals", {})),
+            parts.get("session"),
+            dict(parts.get("g", {})),
+            dict(parts.get("signals", {})),
         )
     except (
         AttributeError,
