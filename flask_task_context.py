@@ -253,7 +253,7 @@ def apply_async_with_context(
 def restore_context(
     headers: t.Mapping[str, t.Any] | None,
     app: _AppOption = None,
-) -> t.Iterator[t.Any]:
+) -> t.Iterator[None]:
     """Push the request that :func:`capture_context` put into ``headers``, and
     pop it at the end, with its teardown functions. No before- or after-request
     functions run. Headers without a context push an app context; an active one
@@ -269,8 +269,9 @@ def restore_context(
     :raises BadContext: when the context is broken, forged, or not for this app.
     :raises RuntimeError: when no Flask app is found.
     """
-    with _restored(_header_of(headers), app) as context:
-        yield context
+    header = _header_of(headers)
+    with _in_request(header, app) if header else _in_app_context(_find_app(app)):
+        yield
 
 
 @t.overload
@@ -1069,24 +1070,18 @@ def _import_app(path: str | None) -> flask.Flask:
         ) from error
 
 
-@contextlib.contextmanager
-def _restored(header: t.Any, option: _AppOption) -> t.Iterator[t.Any]:
-    """Push the request in ``header`` and give its context; with no header push
-    an app context, where none is, and give ``None``."""
-    if header:
-        sealed = _split(header)
-        app = _find_app(option, sealed.app_name)
-        settings = _settings(app)
-        snapshot = _decode(_unseal(sealed, settings), settings.serializer)
-        with _pushed(app, snapshot) as context:
-            yield context
-        return
-    app = _find_app(option)
+def _in_app_context(app: flask.Flask) -> t.ContextManager[t.Any]:
+    """An app context, which is the active one where that is the app's."""
     if flask.has_app_context() and flask.current_app == app:
-        yield None
-        return
-    with app.app_context():
-        yield None
+        return contextlib.nullcontext()
+    return app.app_context()
+
+
+def _in_request(header: t.Any, option: _AppOption) -> t.ContextManager[t.Any]:
+    sealed = _split(header)
+    app = _find_app(option, sealed.app_name)
+    settings = _settings(app)
+    return _pushed(app, _decode(_unseal(sealed, settings), settings.serializer))
 
 
 # -- restore: snapshot -> request ----------------------------------------------
@@ -1252,12 +1247,13 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
     @functools.wraps(body)
     def run(*args: t.Any, **kwargs: t.Any) -> t.Any:
         message, header = _current_message()
-        if _runs_in_place(message, header, options):
+        if _runs_in_place(message, header):
             return body(*args, **kwargs)
+        work = _work_in_request if header else _work_in_app_context
         # A copy, so that nothing stays pushed whatever ends the task: a soft time
         # limit can strike between any two steps.
         context = contextvars.copy_context()
-        return context.run(_run, body, args, kwargs, message, header, options)
+        return context.run(work, body, args, kwargs, options, message, header)
 
     # Celery reads the arguments to check from this, and not from __wrapped__.
     run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
@@ -1265,7 +1261,7 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
     return run
 
 
-def _runs_in_place(message: t.Any, header: t.Any, options: _Options) -> bool:
+def _runs_in_place(message: t.Any, header: t.Any) -> bool:
     """Whether the body runs where it is called, with no context of its own."""
     if message is not None and _served.get(None) is message:
         return True
@@ -1273,22 +1269,32 @@ def _runs_in_place(message: t.Any, header: t.Any, options: _Options) -> bool:
     return flask.has_request_context() and not (header and from_broker)
 
 
-def _run(
+def _work_in_app_context(
     body: t.Callable[..., t.Any],
-    args: tuple[t.Any, ...],
-    kwargs: dict[str, t.Any],
-    message: t.Any,
-    header: t.Any,
+    args: t.Any,
+    kwargs: t.Any,
     options: _Options,
+    *_: t.Any,
+) -> t.Any:
+    with _in_app_context(_find_app(options.app)):
+        return body(*args, **kwargs)
+
+
+def _work_in_request(
+    body: t.Callable[..., t.Any],
+    args: t.Any,
+    kwargs: t.Any,
+    options: _Options,
+    message: t.Any,
+    header: str,
 ) -> t.Any:
     _served.set(message)
-    with _restored(header, options.app) as context:
-        if context is not None and options.before_request:
+    with _in_request(header, options.app) as context:
+        if options.before_request:
             _run_before_request(context)
         result = body(*args, **kwargs)
-        if context is not None and options.after_request:
-            response = context.app.response_class()
-            _call_hooks(context, "process_response", response)
+        if options.after_request:
+            _call_hooks(context, "process_response", context.app.response_class())
         return result
 
 
