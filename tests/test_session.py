@@ -1,0 +1,424 @@
+"""The session and g: a snapshot that travels, and changes nothing elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+import typing as t
+import uuid
+import warnings
+from pathlib import Path
+
+import flask
+import pytest
+import redis
+from flask import g
+from flask import session
+from flask.json.tag import TaggedJSONSerializer
+from markupsafe import Markup
+from werkzeug.test import create_environ
+from werkzeug.test import run_wsgi_app
+
+from flask_task_context import CaptureError
+from flask_task_context import capture_context
+from flask_task_context import delay_with_context
+from flask_task_context import restore_context
+from tests import secrecy
+from tests.conftest import Shop
+from tests.conftest import Worker
+from tests.conftest import celery_settings
+from tests.conftest import drop_queue
+
+TAGGED = {
+    "datetime": datetime.datetime(2026, 11, 22, 9, 30, tzinfo=datetime.timezone.utc),
+    "uuid": uuid.UUID("12345678-1234-5678-1234-567812345678"),
+    "bytes": b"\x00\xff bytes",
+    "markup": Markup("<b>bold</b>"),
+    "tuple": (1, (2, "three")),
+    "dict": {" t": "looks like a tag"},
+    "list": [None, True, 1.5, "é\ud800", 2**70],
+}
+
+
+@pytest.fixture(scope="module")
+def typed_shop(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("typed")
+    settings = celery_settings("redis", folder)
+    worker = Worker(settings, folder / "worker.log", module="tests.secrecy_worker")
+    made = secrecy.make_shop(settings)
+    yield made
+    worker.stop()
+    drop_queue(made.celery)
+
+
+# -- what travels ----------------------------------------------------------------
+
+
+def test_tagged_values_keep_their_types_across_processes(typed_shop: Shop) -> None:
+    """datetime, UUID, bytes, Markup and tuple of the session arrive as themselves."""
+
+    def view() -> str:
+        session.update(TAGGED)
+        task = typed_shop.tasks["shop.tagged_session"]
+        return str(delay_with_context(task).get(timeout=30))
+
+    arrived = TaggedJSONSerializer().loads(typed_shop.visit(view))
+    assert arrived == TAGGED
+    assert {k: type(v) for k, v in arrived.items()} == {
+        k: type(v) for k, v in TAGGED.items()
+    }
+
+
+def test_g_values_keep_their_types(plain_shop: Shop) -> None:
+    """The values of g travel with the same types as those of the session."""
+
+    def view() -> t.Any:
+        g.tenant = TAGGED
+        return capture_context()
+
+    headers = plain_shop.visit(view)
+    with restore_context(headers, plain_shop.flask):
+        assert g.tenant == TAGGED
+        assert type(g.tenant["markup"]) is Markup
+        assert type(g.tenant["tuple"]) is tuple
+
+
+def test_the_session_travels_as_it_is_at_the_moment_of_dispatch(
+    plain_shop: Shop,
+) -> None:
+    """Neither the cookie's old values nor those set after the capture arrive."""
+
+    def before() -> str:
+        session.update(now="in the cookie", gone=1, kept=2)
+        return "ok"
+
+    def view() -> t.Any:
+        session["now"] = "at dispatch"
+        session.pop("gone")
+        headers = capture_context()
+        session["now"] = "after dispatch"
+        session["later"] = True
+        return headers
+
+    client = plain_shop.flask.test_client()
+    plain_shop.flask.extensions["view"] = before
+    client.post("/item/3")
+    seen: list[t.Any] = []
+    plain_shop.flask.extensions["view"] = lambda: (seen.append(view()), "ok")[1]
+    client.post("/item/3")
+    with restore_context(seen[0], plain_shop.flask):
+        assert dict(session) == {"now": "at dispatch", "kept": 2}
+    plain_shop.flask.extensions["view"] = lambda: dict(session)
+    assert client.post("/item/3").json == {
+        "now": "after dispatch",
+        "later": True,
+        "kept": 2,
+    }
+
+
+def test_a_permanent_session_is_permanent_in_the_task(plain_shop: Shop) -> None:
+    """session.permanent is one of the values that travel."""
+
+    def view() -> t.Any:
+        session.permanent = True
+        return capture_context()
+
+    headers = plain_shop.visit(view)
+    with restore_context(headers, plain_shop.flask):
+        assert session.permanent
+
+
+def test_an_app_without_a_key_has_no_session_in_the_task_either(
+    tmp_path: Path,
+) -> None:
+    """Without a SECRET_KEY the task's session is Flask's null session, as the view's."""
+    made = secrecy.make_shop({"broker_url": "memory://"}, SECRET_KEY=None)
+    headers = made.capture()
+    with restore_context(headers, made.flask):
+        assert dict(session) == {}
+        with pytest.raises(RuntimeError, match="no secret key was set"):
+            session["cart"] = 1
+
+
+# -- what cannot travel ------------------------------------------------------------
+
+
+class Unknown:
+    def __repr__(self) -> str:
+        return "<unknown>"
+
+
+def endless() -> list[t.Any]:
+    value: list[t.Any] = []
+    value.append(value)
+    return value
+
+
+BAD_VALUES = {
+    "object": (Unknown, "Object of type Unknown is not JSON serializable"),
+    "nested": (lambda: {"a": [{1, 2}]}, "Object of type set is not JSON serializable"),
+    "endless": (endless, "recursion|Circular"),
+    "key": (lambda: {(1, 2): 3}, "keys must be str"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_VALUES)
+@pytest.mark.parametrize("place", ["session", "g"])
+def test_a_value_that_cannot_be_serialized_is_named(
+    plain_shop: Shop, place: str, kind: str
+) -> None:
+    """The error says which value of the session or g it is, and what to do."""
+    make, reason = BAD_VALUES[kind]
+    label = {"session": r"session\['cart'\]", "g": r"g\.tenant"}[place]
+
+    def view() -> None:
+        session["fine"] = 1
+        if place == "g":
+            g.tenant = make()
+        else:
+            session["cart"] = make()
+        with pytest.raises(
+            CaptureError,
+            match=rf"(?s)^{label} cannot travel with a task: .*({reason}).*"
+            r"Make it a value that Flask's session cookie can hold, or leave it out\.$",
+        ):
+            delay_with_context(plain_shop.tasks["shop.where"])
+        session.pop("cart", None)
+
+    plain_shop.visit(view)
+
+
+def test_a_name_that_cannot_be_serialized_is_named(plain_shop: Shop) -> None:
+    """A key of the session that JSON cannot hold is an error that names it."""
+
+    def view() -> None:
+        session[1, 2] = "three"  # type: ignore[index]
+        with pytest.raises(
+            CaptureError,
+            match=r"^session\[\(1, 2\)\] cannot travel with a task: keys must be str",
+        ):
+            capture_context()
+        session.clear()
+
+    plain_shop.visit(view)
+
+
+def test_nothing_is_sent_when_a_value_cannot_be_serialized(tmp_path: Path) -> None:
+    """The queue is empty after the error."""
+    with secrecy.shop_without_worker("redis", tmp_path) as made:
+
+        def view() -> None:
+            g.tenant = Unknown()
+            with pytest.raises(CaptureError, match=r"^g\.tenant cannot travel"):
+                delay_with_context(made.tasks["shop.where"])
+
+        made.visit(view)
+        assert secrecy.queue_length(made.celery) == 0
+
+
+# -- the view's response -------------------------------------------------------------
+
+
+def untouched() -> str:
+    return "untouched"
+
+
+def read() -> str:
+    return f"cart: {session.get('cart')}"
+
+
+def written() -> str:
+    session["cart"] = "plum"
+    return "written"
+
+
+def made_permanent() -> str:
+    session.permanent = True
+    return "permanent"
+
+
+def emptied() -> str:
+    session.clear()
+    return "emptied"
+
+
+VIEWS = (untouched, read, written, made_permanent, emptied)
+
+
+def answer(app: flask.Flask, cookie: str | None) -> tuple[str, list[t.Any], bytes]:
+    """All that the app gives to its WSGI server."""
+    headers = {"Cookie": cookie} if cookie else {}
+    environ = create_environ("/item/3", method="POST", data=b"a=1", headers=headers)
+    content, status, sent = run_wsgi_app(app, environ, buffered=True)
+    return status, list(sent), b"".join(content)
+
+
+@pytest.mark.parametrize("cookie", [True, False], ids=["cookie", "no cookie"])
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("encrypt", [False, True], ids=["signed", "encrypted"])
+def test_the_response_is_the_same_with_and_without_capture(
+    view: t.Callable[[], str], cookie: bool, encrypt: bool
+) -> None:
+    """Status, headers (Vary and Set-Cookie too) and body are those without capture."""
+    app = secrecy.create_app(TASK_CONTEXT_ENCRYPT=encrypt)
+    sent = cookie_of(app, cart="pear") if cookie else None
+
+    def capturing() -> str:
+        assert capture_context()
+        result = view()
+        assert capture_context()
+        return result
+
+    while True:  # until both answers are of one second: cookies hold the time
+        started = int(time.time())
+        app.extensions["view"] = view
+        plain = answer(app, sent)
+        app.extensions["view"] = capturing
+        captured = answer(app, sent)
+        if int(time.time()) == started:
+            break
+    assert plain[0] == "200 OK"
+    assert captured == plain
+
+
+def cookie_of(app: flask.Flask, **values: t.Any) -> str:
+    """The cookie of a visitor whose session holds ``values``."""
+    app.extensions["view"] = lambda: (session.update(values), "ok")[1]
+    _, headers, _ = answer(app, None)
+    (cookie,) = (value for key, value in headers if key == "Set-Cookie")
+    return str(cookie).partition(";")[0]
+
+
+# -- a session store --------------------------------------------------------------
+
+
+def contents(url: str) -> dict[bytes, bytes]:
+    with contextlib.closing(redis.Redis.from_url(url)) as client:
+        return {key: client.get(key) for key in client.scan_iter()}  # type: ignore
+
+
+@pytest.fixture
+def store() -> t.Iterator[str]:
+    with secrecy.private_redis() as url:
+        yield url
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("hooks", [False, True], ids=["task", "task and hook"])
+def test_a_task_writes_nothing_to_the_session_store(
+    tmp_path: Path, store: str, hooks: bool
+) -> None:
+    """Flask-Session's Redis holds the same keys and values before and after a task
+    that changed the session, alone and with its hook, and the worker's log has one
+    warning that says so."""
+    config = {"SESSION_TYPE": "redis", "SESSION_REDIS_URL": store}
+    settings = celery_settings("redis", tmp_path)
+    made = secrecy.make_shop(settings, **config)
+    client = made.flask.test_client()
+    seen: list[t.Any] = []
+
+    def view() -> str:
+        session["cart"] = {"pear": 2}
+        seen.append(capture_context())
+        return "ok"
+
+    made.flask.extensions["view"] = view
+    assert client.post("/item/3").status_code == 200
+    before = contents(store)
+    assert len(before) == 2, before
+
+    worker = Worker(
+        settings,
+        tmp_path / "worker.log",
+        module="tests.secrecy_worker",
+        flask_config={**config, "HOOKS_CHANGE_SESSION": hooks},
+        environ={"PYTHONWARNINGS": "always"},
+    )
+    try:
+        first, second = (
+            made.tasks[name].apply_async(headers=seen[0])
+            for name in ("shop.change_session", "shop.everything")
+        )
+        assert first.get(timeout=30) == {
+            "_permanent": True,
+            "changed": "by the task",
+            "again": 1,
+        }
+        assert second.get(timeout=30)["session"] == {
+            "_permanent": True,
+            "cart": {"pear": 2},
+        }
+    finally:
+        worker.stop()
+        drop_queue(made.celery)
+    assert contents(store) == before
+    log = worker.log.read_text()
+    assert log.count("A task changed its session.") == (2 if hooks else 1), log
+
+
+def test_a_changed_session_is_reported_once(plain_shop: Shop) -> None:
+    """However often a task changes its session, one warning is issued."""
+    headers = plain_shop.capture()
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        restore_context(headers, plain_shop.flask),
+    ):
+        warnings.simplefilter("always")
+        session["a"] = 1
+        session["b"] = 2
+        del session["a"]
+        session.clear()
+    (warning,) = caught
+    assert str(warning.message) == (
+        "A task changed its session. It is a copy of the visitor's: no session store"
+        " and no cookie is written."
+    )
+
+
+CHANGES: dict[str, t.Callable[[], t.Any]] = {
+    "set": lambda: session.__setitem__("cart", 1),
+    "delete": lambda: session.__delitem__("cart"),
+    "pop": lambda: session.pop("cart"),
+    "popitem": lambda: session.popitem(),
+    "clear": lambda: session.clear(),
+    "update": lambda: session.update(cart=1),
+    "setdefault": lambda: session.setdefault("new", 1),
+    "permanent": lambda: setattr(session, "permanent", True),
+    "flash": lambda: flask.flash("hello"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_way_to_change_a_session_works_and_warns(
+    plain_shop: Shop, change: str
+) -> None:
+    """All of a session's own methods work on the copy, and each is reported."""
+
+    def view() -> t.Any:
+        session["cart"] = 0
+        return capture_context()
+
+    headers = plain_shop.visit(view)
+
+    def task() -> None:
+        with restore_context(headers, plain_shop.flask):
+            CHANGES[change]()
+            assert dict(session) != {"cart": 0}
+
+    with pytest.warns(UserWarning, match=r"^A task changed its session\."):
+        task()
+
+
+def test_a_session_that_was_read_only_is_not_reported(plain_shop: Shop) -> None:
+    """Reading the session, in the view and in the task, issues no warning."""
+
+    def view() -> t.Any:
+        assert session.get("cart") is None
+        return capture_context()
+
+    headers = plain_shop.visit(view)
+    with restore_context(headers, plain_shop.flask):
+        assert session.get("cart") is None
+        assert "cart" not in session
+        assert list(session) == []
