@@ -7,6 +7,8 @@ import contextlib
 import json
 import os
 import re
+import threading
+import time
 import typing as t
 import urllib.parse
 import uuid
@@ -23,6 +25,7 @@ import flask_task_context
 from flask_task_context import with_request_context
 from tests import shop
 from tests.conftest import Shop
+from tests.conftest import Worker
 from tests.conftest import broker_url
 from tests.conftest import celery_settings
 from tests.conftest import drop_queue
@@ -63,7 +66,13 @@ def leave_mark(path: str) -> str:
     return request.url if flask.has_request_context() else "no request"
 
 
-TASKS = (everything, tagged_session, change_session, leave_mark)
+def count(*words: str) -> list[int]:
+    """How often the words are in the request: tells without repeating them."""
+    text = json.dumps(everything())
+    return [text.count(word) for word in words]
+
+
+TASKS = (everything, tagged_session, change_session, leave_mark, count)
 
 
 def add_tasks(app: Celery) -> None:
@@ -125,6 +134,25 @@ def shop_without_worker(broker: str, folder: Path, **config: t.Any) -> t.Iterato
         drop_queue(made.celery)
 
 
+def start_worker(
+    settings: dict[str, t.Any],
+    log: Path,
+    *options: str,
+    environ: dict[str, str] | None = None,
+    **config: t.Any,
+) -> Worker:
+    """A worker process with a name of its own, for a shop with this configuration."""
+    return Worker(
+        settings,
+        log,
+        f"--hostname={uuid.uuid4().hex[:12]}@tests",
+        *options,
+        module="tests.secrecy_worker",
+        flask_config=config,
+        environ=environ,
+    )
+
+
 def queue_length(app: Celery) -> int:
     """How many messages wait in the app's queue."""
     with app.connection_for_write() as connection:
@@ -156,6 +184,86 @@ def take_raw(app: Celery) -> bytes:
     return properties + (body if isinstance(body, bytes) else body.encode())
 
 
+def watch(
+    broker: str, folder: Path, send: t.Callable[[Shop], None], **config: t.Any
+) -> dict[str, str]:
+    """Send a task that works, one that fails and one that no worker knows, each with
+    the request that ``send`` makes, and give what can be read of them afterwards:
+    in the queue, in the DEBUG log, in the line about the unknown task, in events
+    and in the results of ``result_extended``; and the results of the first."""
+    settings = {
+        **celery_settings(broker, folder),
+        "result_extended": True,
+        "task_send_sent_event": True,
+    }
+    made = make_shop(settings, **config)
+    results: list[t.Any] = []
+
+    def view() -> None:
+        headers = flask_task_context.capture_context()
+        words = {"args": ("canary", "kept"), "headers": headers}
+        made.tasks["shop.count"].apply_async(**words)
+        results.append(made.tasks["shop.count"].apply_async(**words))
+        made.tasks["shop.fail"].apply_async(("on purpose",), headers=headers)
+        made.celery.send_task("shop.unknown", headers=headers)
+
+    made.flask.extensions["view"] = lambda: (view(), "ok")[1]
+    try:
+        send(made)
+        length = queue_length(made.celery)
+        raw = [take_raw(made.celery) for _ in range(length)]
+        assert length == 4 * len(results)
+        with collecting_events(made.celery) as events:
+            results.clear()
+            send(made)
+            log = folder / "worker.log"
+            worker = start_worker(settings, log, "--loglevel=DEBUG", "-E", **config)
+            try:
+                seen = [result.get(timeout=30) for result in results]
+                worker.wait_for("Received unregistered task")
+                deadline = time.monotonic() + 20
+                while sum(e["type"] == "task-failed" for e in events) < len(results):
+                    assert time.monotonic() < deadline, [e["type"] for e in events]
+                    time.sleep(0.05)
+            finally:
+                worker.stop()
+        files = (folder / "results").iterdir()
+        text = log.read_text()
+        return {
+            "queue": readable(b"\n".join(raw)),
+            "debug log": readable(text),
+            "unregistered": readable(text[text.index("Received unregistered task") :]),
+            "events": readable(json.dumps(events)),
+            "results": readable(b"\n".join(file.read_bytes() for file in files)),
+            "seen": repr(seen),
+        }
+    finally:
+        drop_queue(made.celery)
+
+
+@contextlib.contextmanager
+def collecting_events(app: Celery) -> t.Iterator[list[dict[str, t.Any]]]:
+    """All event messages, as ``celery events`` and Flower receive them."""
+    events: list[dict[str, t.Any]] = []
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": events.append})
+        with receiver.consumer_context() as (used, _, _):
+            thread = threading.Thread(target=drain, args=(receiver, used))
+            receiver.should_stop = False
+            thread.start()
+            try:
+                yield events
+            finally:
+                receiver.should_stop = True
+                thread.join(10)
+
+
+def drain(receiver: t.Any, connection: t.Any) -> None:
+    while not receiver.should_stop:
+        with contextlib.suppress(TimeoutError):
+            connection.drain_events(timeout=0.2)
+
+
 @contextlib.contextmanager
 def private_redis() -> t.Iterator[str]:
     """The URL of an empty Redis database that no other process uses."""
@@ -179,7 +287,8 @@ def private_redis() -> t.Iterator[str]:
 
 def readable(data: bytes | str) -> str:
     """All that a reader can make of ``data`` without a key: as it is, with its
-    JSON and percent escapes undone, and with each run of base64 decoded."""
+    JSON and percent escapes undone, and with each run of base64 decoded; in UTF-8
+    or UTF-16."""
     text = data.decode("latin-1") if isinstance(data, bytes) else data
     seen = [text]
     for _ in range(3):
@@ -190,4 +299,4 @@ def readable(data: bytes | str) -> str:
             part = run[start:].replace("-", "+").replace("_", "/")
             whole = part[: len(part) // 4 * 4]
             seen.append(base64.b64decode(whole).decode("latin-1"))
-    return "\n".join(seen)
+    return "\n".join(seen).replace("\0", "")

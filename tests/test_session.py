@@ -26,7 +26,6 @@ from flask_task_context import delay_with_context
 from flask_task_context import restore_context
 from tests import secrecy
 from tests.conftest import Shop
-from tests.conftest import Worker
 from tests.conftest import celery_settings
 from tests.conftest import drop_queue
 
@@ -45,7 +44,7 @@ TAGGED = {
 def typed_shop(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Shop]:
     folder = tmp_path_factory.mktemp("typed")
     settings = celery_settings("redis", folder)
-    worker = Worker(settings, folder / "worker.log", module="tests.secrecy_worker")
+    worker = secrecy.start_worker(settings, folder / "worker.log")
     made = secrecy.make_shop(settings)
     yield made
     worker.stop()
@@ -304,7 +303,6 @@ def store() -> t.Iterator[str]:
         yield url
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("hooks", [False, True], ids=["task", "task and hook"])
 def test_a_task_writes_nothing_to_the_session_store(
     tmp_path: Path, store: str, hooks: bool
@@ -328,12 +326,12 @@ def test_a_task_writes_nothing_to_the_session_store(
     before = contents(store)
     assert len(before) == 2, before
 
-    worker = Worker(
+    worker = secrecy.start_worker(
         settings,
         tmp_path / "worker.log",
-        module="tests.secrecy_worker",
-        flask_config={**config, "HOOKS_CHANGE_SESSION": hooks},
         environ={"PYTHONWARNINGS": "always"},
+        **config,
+        HOOKS_CHANGE_SESSION=hooks,
     )
     try:
         first, second = (
