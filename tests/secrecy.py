@@ -119,9 +119,23 @@ def start_worker_process() -> Celery:
 
 def make_shop(settings: dict[str, t.Any], **config: t.Any) -> Shop:
     made = Shop(settings, **config)
-    made.flask = create_app(**config)
+    made.flask = create_app(**{"PROPAGATE_EXCEPTIONS": True, **config})
     add_tasks(made.celery)
     return made
+
+
+def capture(made: Shop, **request: t.Any) -> dict[str, str]:
+    """The context of a request whose Cookie header the test client leaves alone."""
+    seen: list[dict[str, str]] = []
+
+    def view() -> str:
+        seen.append(flask_task_context.capture_context())
+        return "ok"
+
+    made.flask.extensions["view"] = view
+    client = made.flask.test_client(use_cookies=False)
+    assert client.post("/item/3", **request).status_code == 200
+    return seen[0]
 
 
 @contextlib.contextmanager
@@ -226,6 +240,7 @@ def watch(
                     assert time.monotonic() < deadline, [e["type"] for e in events]
                     time.sleep(0.05)
             finally:
+                worker.process.kill()  # solo on RabbitMQ takes 10 seconds to stop
                 worker.stop()
         files = (folder / "results").iterdir()
         text = log.read_text()

@@ -99,7 +99,8 @@ INNOCENT = (
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_header_with_a_credential_stays_out(plain_shop: Shop, name: str) -> None:
     """The header is missing in the message and in the task; the others travel."""
-    headers = plain_shop.capture(headers={name: CANARY, "X-Request-Id": KEPT})
+    visitor = {name: CANARY, "X-Request-Id": KEPT}
+    headers = secrecy.capture(plain_shop, headers=visitor)
     text = secrecy.readable(headers[secrecy.HEADER])
     assert CANARY not in text
     assert KEPT in text
@@ -114,6 +115,15 @@ def test_a_header_that_only_sounds_alike_travels(plain_shop: Shop, name: str) ->
     headers = plain_shop.capture(headers={name: KEPT})
     with restore_context(headers, plain_shop.flask):
         assert request.headers[name] == KEPT
+
+
+def test_nothing_excluded_is_everything_sent(plain_shop: Shop) -> None:
+    """The headers above travel where TASK_CONTEXT_EXCLUDE is empty."""
+    plain_shop.flask.config["TASK_CONTEXT_EXCLUDE"] = []
+    for name in HEADERS:
+        headers = secrecy.capture(plain_shop, headers={name: CANARY})
+        with restore_context(headers, plain_shop.flask):
+            assert request.headers[name] == CANARY
 
 
 def test_what_the_server_adds_travels_and_a_proxy_header_does_not(
