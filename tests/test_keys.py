@@ -1,0 +1,447 @@
+"""What a worker takes and refuses: keys, their rotation, and damaged contexts."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import re
+import typing as t
+import uuid
+from pathlib import Path
+
+import flask
+import pytest
+from celery import Celery
+from flask import g
+from flask import request
+from flask import session
+from markupsafe import Markup
+
+from flask_task_context import BadContext
+from flask_task_context import ContextError
+from flask_task_context import LeftOut
+from flask_task_context import context_restored
+from flask_task_context import init_app
+from flask_task_context import restore_context
+from tests import secrecy
+from tests.conftest import Worker
+from tests.conftest import celery_settings
+from tests.conftest import drop_queue
+
+UTC = datetime.timezone.utc
+ENCRYPT = {"TASK_CONTEXT_ENCRYPT": True}
+KINDS: dict[str, dict[str, t.Any]] = {
+    "signed": {},
+    "encrypted": ENCRYPT,
+    "plain": {"SECRET_KEY": None},
+}
+
+
+def header_of(**config: t.Any) -> str:
+    """The header of a request to a shop with this configuration."""
+    made = secrecy.make_shop({"broker_url": "memory://"}, **config)
+    return made.capture(headers={"X-Request-Id": "r-1"})[secrecy.HEADER]
+
+
+def restore(header: t.Any, **config: t.Any) -> str:
+    app = secrecy.create_app(**config)
+    with restore_context({secrecy.HEADER: header}, app):
+        return request.url
+
+
+# -- rotation ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def working(
+    folder: Path, broker: str = "redis", **config: t.Any
+) -> t.Iterator[tuple[Celery, Worker]]:
+    settings = celery_settings(broker, folder)
+    worker = secrecy.start_worker(settings, folder / "worker.log", **config)
+    app = secrecy.make_shop(settings).celery
+    try:
+        yield app, worker
+    finally:
+        worker.process.kill()  # solo on RabbitMQ takes 10 seconds to stop
+        worker.stop()
+        drop_queue(app)
+
+
+@pytest.mark.parametrize(
+    ("key", "fallbacks"), [("new", ["older", "old"]), ("old", ["new"])], ids=str
+)
+def test_keys_rotate_while_both_releases_run(
+    tmp_path: Path, key: str, fallbacks: list[str]
+) -> None:
+    """A worker with the new key and the old one behind it runs the tasks of both
+    releases, and so does a worker with the old key and the new one behind it,
+    whether they are signed or encrypted."""
+    config = {"SECRET_KEY": key, "SECRET_KEY_FALLBACKS": fallbacks}
+    with working(tmp_path, **config) as (celery, _):
+        results = [
+            celery.tasks["shop.where"].apply_async(
+                headers={secrecy.HEADER: header_of(SECRET_KEY=sender, **kind)}
+            )
+            for sender in ("old", "new")
+            for kind in ({}, ENCRYPT)
+        ]
+        urls = [result.get(timeout=30, interval=0.02) for result in results]
+    assert urls == ["http://localhost/item/3"] * 4
+
+
+@pytest.mark.parametrize("kind", ["signed", "encrypted"])
+def test_only_the_first_key_seals(kind: str) -> None:
+    """A fallback verifies and never seals: once it is dropped, nothing needs it."""
+    header = header_of(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"], **KINDS[kind])
+    assert restore(header, SECRET_KEY="new") == "http://localhost/item/3"
+    with pytest.raises(BadContext, match="with a SECRET_KEY that the app 'shop' does"):
+        restore(header, SECRET_KEY="old")
+
+
+@pytest.mark.parametrize("kind", ["signed", "encrypted"])
+def test_a_dropped_key_is_refused(kind: str) -> None:
+    """After the rotation, what the old key sealed is a foreign key's."""
+    header = header_of(SECRET_KEY="old", **KINDS[kind])
+    config = {"SECRET_KEY": "new", "SECRET_KEY_FALLBACKS": ["old"], **KINDS[kind]}
+    assert restore(header, **config) == "http://localhost/item/3"
+    config["SECRET_KEY_FALLBACKS"] = []
+    with pytest.raises(BadContext, match="with a SECRET_KEY that the app 'shop' does"):
+        restore(header, **config)
+
+
+def test_encryption_is_turned_on_in_the_web_process_first() -> None:
+    """A worker that signs reads encrypted contexts, so that a rolling deploy of
+    TASK_CONTEXT_ENCRYPT begins with the senders."""
+    assert restore(header_of(**ENCRYPT)) == "http://localhost/item/3"
+
+
+# -- what is refused, each with its own message -----------------------------------------
+
+
+def flipped(header: str) -> str:
+    middle = len(header) // 2
+    return header[:middle] + chr(ord(header[middle]) ^ 1) + header[middle + 1 :]
+
+
+def swapped(header: str) -> str:
+    """Two neighbouring variables have changed their places."""
+    first, second = '"HTTP_USER_AGENT":', '"HTTP_HOST":'
+    assert header.index(first) < header.index(second)
+    return header.replace(first, "@").replace(second, first).replace("@", second)
+
+
+REFUSED: dict[str, tuple[t.Callable[[], t.Any], str]] = {
+    "plain": (
+        lambda: header_of(SECRET_KEY=None),
+        r"^The context is plain, and the app 'shop' takes only signed ones",
+    ),
+    "foreign key": (
+        lambda: header_of(SECRET_KEY="another"),
+        r"^The context is signed with a SECRET_KEY that the app 'shop' does not have",
+    ),
+    "foreign encryption": (
+        lambda: header_of(SECRET_KEY="another", **ENCRYPT),
+        r"^The context is encrypted with a SECRET_KEY that the app 'shop' does not",
+    ),
+    "cut": (
+        lambda: header_of()[:-9],
+        r"^The context was cut on its way: \d+ characters of \d+ have arrived\.$",
+    ),
+    "flipped": (
+        lambda: flipped(header_of()),
+        r"^The context was changed on its way: its signature is wrong\.$",
+    ),
+    "flipped encrypted": (
+        lambda: flipped(header_of(**ENCRYPT)),
+        r"^The context was changed on its way: it does not decrypt\.$",
+    ),
+    "swapped": (
+        lambda: swapped(header_of()),
+        r"^The context was changed on its way: its signature is wrong\.$",
+    ),
+    "newer": (
+        lambda: "2" + header_of()[1:],
+        r"^The context has format 2, and this flask-task-context \(.*\) reads up to 1:",
+    ),
+    "much newer": (
+        lambda: "12;whatever:comes",
+        r"^The context is not one that flask-task-context wrote\.$",
+    ),
+    "garbage": (
+        lambda: "garbage",
+        r"^The context is not one that flask-task-context wrote\.$",
+    ),
+    "no string": (
+        lambda: {"a": 1},
+        r"^The context is (no string|not one that flask-task-context wrote)",
+    ),
+}
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_a_worker_refuses_and_lives_on(tmp_path: Path, broker: str) -> None:
+    """Each bad context fails its task with its own message, before the body; the
+    worker runs the good task that comes after each."""
+    good = {secrecy.HEADER: header_of()}
+    with working(tmp_path, broker) as (celery, worker):
+        task = celery.tasks["shop.leave_mark"]
+        for kind, (make, message) in REFUSED.items():
+            mark = tmp_path / "mark"
+            bad = {secrecy.HEADER: make()}
+            refused = task.apply_async((str(mark),), headers=bad)
+            with pytest.raises(BadContext, match=message):
+                refused.get(timeout=30, interval=0.02)
+            assert not mark.exists(), kind
+            followed = task.apply_async((str(mark),), headers=good)
+            assert followed.get(timeout=30, interval=0.02) == "http://localhost/item/3"
+            assert mark.exists()
+            mark.unlink()
+        assert worker.process.poll() is None
+
+
+def test_a_worker_that_encrypts_refuses_what_can_be_read(tmp_path: Path) -> None:
+    """With TASK_CONTEXT_ENCRYPT in the worker, signed and plain contexts fail."""
+    good = {secrecy.HEADER: header_of(**ENCRYPT)}
+    with working(tmp_path, **ENCRYPT) as (celery, _):
+        task = celery.tasks["shop.leave_mark"]
+        mark = tmp_path / "mark"
+        for kind in ("signed", "plain"):
+            bad = {secrecy.HEADER: header_of(**KINDS[kind])}
+            with pytest.raises(
+                BadContext,
+                match=rf"^The context is {kind}, and the app 'shop' takes only encrypted",
+            ):
+                task.apply_async((str(mark),), headers=bad).get(
+                    timeout=30, interval=0.02
+                )
+            assert not mark.exists()
+        followed = task.apply_async((str(mark),), headers=good)
+        assert followed.get(timeout=30, interval=0.02) == "http://localhost/item/3"
+
+
+def test_a_context_for_none_of_several_apps_is_refused(tmp_path: Path) -> None:
+    """A worker of several apps says which it has, and runs those of its own."""
+    made = secrecy.make_shop({"broker_url": "memory://"})
+    made.flask.name = "office"
+    foreign = made.capture()
+    with working(tmp_path, OTHER_APPS=["blog", "wiki"]) as (celery, _):
+        task = celery.tasks["shop.leave_mark"]
+        mark = tmp_path / "mark"
+        with pytest.raises(
+            BadContext,
+            match=r"^The context is for a Flask app named 'office', and 'init_app' was"
+            r" given others \('blog', 'shop', 'wiki'\): register it in the worker too",
+        ):
+            task.apply_async((str(mark),), headers=foreign).get(
+                timeout=30, interval=0.02
+            )
+        assert not mark.exists()
+        good = {secrecy.HEADER: header_of()}
+        assert task.apply_async((str(mark),), headers=good).get(
+            timeout=30, interval=0.02
+        )
+        assert mark.exists()
+
+
+def test_a_name_in_the_message_gives_no_other_apps_rights() -> None:
+    """A context of one app that is renamed for another fails at the other's key."""
+    blog = flask.Flask("blog")
+    blog.secret_key = "blog key"
+    init_app(blog)
+    init_app(secrecy.create_app())
+    renamed = header_of().replace(":shop:", ":blog:", 1)
+    with (
+        pytest.raises(BadContext, match="with a SECRET_KEY that the app 'blog' does"),
+        restore_context({secrecy.HEADER: renamed}),
+    ):
+        pytest.fail("restored")
+
+
+def test_an_app_without_a_key_takes_plain_contexts_alone() -> None:
+    """A worker that lost its SECRET_KEY does not run signed tasks unverified."""
+    assert restore(header_of(SECRET_KEY=None), SECRET_KEY=None)
+    for kind in ("signed", "encrypted"):
+        with pytest.raises(BadContext, match=rf"^The context is {kind}"):
+            restore(header_of(**KINDS[kind]), SECRET_KEY=None)
+
+
+# -- damage, at every place ---------------------------------------------------------------
+
+
+def refused(header: str, app: flask.Flask) -> bool:
+    try:
+        with restore_context({secrecy.HEADER: header}, app):
+            return False
+    except ContextError as error:
+        return re.match("The context ", str(error)) is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_prefix_is_refused(kind: str) -> None:
+    """However much of a context is cut off, what is left is refused: all of it, too."""
+    header = header_of(**KINDS[kind])
+    app = secrecy.create_app(**KINDS[kind])
+    taken = [n for n in range(len(header)) if not refused(header[:n], app)]
+    assert taken == []
+
+
+@pytest.mark.parametrize("kind", ["signed", "encrypted"])
+def test_every_flipped_bit_is_refused(kind: str) -> None:
+    """A change of any one bit of any character is refused."""
+    header = header_of(**KINDS[kind])
+    app = secrecy.create_app(**KINDS[kind])
+    taken = [
+        (n, bit)
+        for n, bit in itertools.product(range(len(header)), range(8))
+        if not refused(
+            header[:n] + chr(ord(header[n]) ^ (1 << bit)) + header[n + 1 :], app
+        )
+    ]
+    assert taken == []
+
+
+@pytest.mark.parametrize("kind", ["signed", "encrypted"])
+def test_every_character_too_many_is_refused(kind: str) -> None:
+    """Nothing can be put in anywhere, be it a blank, a digit or a base64 padding."""
+    header = header_of(**KINDS[kind])
+    app = secrecy.create_app(**KINDS[kind])
+    length = int(header.split(":")[4])
+    taken = [
+        (n, more)
+        for n, more in itertools.product(range(len(header) + 1), " 0=A!\n:")
+        for longer in (header[:n] + more + header[n:],)
+        for tried in (longer, longer.replace(f":{length}:", f":{length + 1}:", 1))
+        if not refused(tried, app)
+    ]
+    assert taken == []
+
+
+@pytest.mark.parametrize("kind", ["signed", "encrypted"])
+def test_every_other_order_is_refused(kind: str) -> None:
+    """Neither the parts of a context nor its neighbouring characters change places."""
+    header = header_of(**KINDS[kind])
+    app = secrecy.create_app(**KINDS[kind])
+    tried = {
+        header[:n] + header[n + 1] + header[n] + header[n + 2 :]
+        for n in range(len(header) - 1)
+    }
+    parts = header.split(":", 5)
+    tried |= {":".join(order) for order in itertools.permutations(parts)}
+    tried.discard(header)
+    assert [other for other in tried if not refused(other, app)] == []
+
+
+@pytest.mark.parametrize("kind", ["signed", "encrypted"])
+def test_parts_of_two_contexts_do_not_mix(kind: str) -> None:
+    """The beginning of one context with the end of another is refused."""
+    made = secrecy.make_shop({"broker_url": "memory://"}, **KINDS[kind])
+    one = made.capture(headers={"X-Request-Id": "1"})[secrecy.HEADER]
+    two = made.capture(headers={"X-Request-Id": "2"})[secrecy.HEADER]
+    assert len(one) == len(two)
+    mixed = {one[:n] + two[n:] for n in range(len(one))} - {one, two}
+    assert [m for m in mixed if not refused(m, made.flask)] == []
+
+
+# -- for ever ----------------------------------------------------------------------------
+
+#: Contexts as version 0.1.0 wrote them. They are never made anew: messages of this
+#: format may wait in a queue while the library is updated.
+FROZEN = {
+    "signed text": (
+        '1:signed:shop:K_DRyU:570:{"server":["POST","/shop","/item/3","q=1&q=%C3%'
+        'A9","anna.example","8443","HTTP/1.1","203.0.113.9","https",false,false,f'
+        'alse],"environ":{"HTTP_USER_AGENT":"frozen","HTTP_HOST":"anna.example:84'
+        '43","CONTENT_TYPE":"application/x-www-form-urlencoded","CONTENT_LENGTH":'
+        '"22","HTTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"session":{"when":{" d":"Sun,'
+        ' 22 Nov 2026 09:30:00 GMT"},"id":{" u":"00000000000000000000000000000007'
+        '"},"raw":{" b":"/w=="},"html":{" m":"<b>"},"pair":{" t":[1,"two"]}},"g":'
+        '{"tenant":{" t":["north",4]}},"signals":{"trace":"00-ab"},"body":{"text"'
+        ':"to=x&to=%C3%A9"}}.du_Mzt22Z_2xnp34n6wmytzXLKQbwB5MP9bcEIxn59M'
+    ),
+    "signed form": (
+        '1:signed:shop:K_DRyU:945:{"server":["POST","/shop","/item/3","q=1&q=%C3%'
+        'A9","anna.example","8443","HTTP/1.1","203.0.113.9","https",false,false,f'
+        'alse],"environ":{"HTTP_USER_AGENT":"frozen","HTTP_HOST":"anna.example:84'
+        '43","CONTENT_TYPE":"multipart/form-data; boundary=e","CONTENT_LENGTH":"2'
+        '343","HTTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"session":{"when":{" d":"Sun,'
+        ' 22 Nov 2026 09:30:00 GMT"},"id":{" u":"00000000000000000000000000000007'
+        '"},"raw":{" b":"/w=="},"html":{" m":"<b>"},"pair":{" t":[1,"two"]}},"g":'
+        '{"tenant":{" t":["north",4]}},"signals":{"trace":"00-ab"},"body":{"form"'
+        ':[["to","x"],["to","\\u00e9"]],"files":[["small","a.csv",[["Content-Dispo'
+        'sition","form-data; name=\\"small\\"; filename=\\"a.csv\\""],["Content-Type"'
+        ',"text/csv"]],"YSxi",null],["large","b.bin",[["Content-Disposition","for'
+        'm-data; name=\\"large\\"; filename=\\"b.bin\\""]],null,["uploaded file \'larg'
+        'e\'",2000,"it does not fit into TASK_CONTEXT_MAX_SIZE"]]],"raw":["request'
+        ' body",2343,"only its form did"]}}.zpri0loVVUwWS6Us5UT3SG5424EyjWEJBY_3y'
+        "8ESy1o"
+    ),
+    "encrypted": (
+        "1:encrypted:shop:K_DRyU:800:cxWqx0stDBS-6WVSZj97SMF5K_bBRV5IBSTHEqA_bWEc"
+        "Jf_w6YpPzvHI5ftIw05xTvM_yOib3a54UXqgsRYYueZ7I4JjtrhnlVu-wU38M5peFUYIrfwp"
+        "1zrE90uq3aRfr0MH0PVZ0Z13nGtvn14GUfEsxIDzWA3jin6hca9DrUZVPdIq_TnawzEfItZu"
+        "CEHayLxdtCMsehpC3XY43dkpAaNdb-iQhhl-a_X93QjVHJE2ERItz59mRbdhVMG6vaohX2Re"
+        "V-U2XMBuiugaqq29KSezb38ozU95Erf9-IESYD47rjxHL_zxK0NNhi6FE3eW_1RvlJfFtKC9"
+        "yN-3XWCrPco5IYaJ3lkAc1TPnMiJ0XlKLCLbGswLZlokfQWxhB_HOAjCVwWtKUEoRFcJiQ1N"
+        "gJvWgz1VRkLhQhI2TVBiQjsvY2RrRYDPQjEI-DkO5SC9DPFJ2NEg8y2Lc9-25pB7NeoKU3bQ"
+        "5QEzqr68OplDH-b0XAu3brf9qtInKYMlulEWe8pdzBEAzRvQK_ypUV4XX2qlsyztGhsR2cLr"
+        "DLzhER6Po_oPLfVl1dkopVtURbgGDmtc6qVf74HY63rsS1RRUO_WeOIPY0tPhYFGor9jKIU9"
+        "vaMTw6buUiinE9aMPkLLwnxnPIrQY4pkcDBUNLiQru7QIsh_fSxd0ta_Lh5ZUHs1XGY_hizo"
+        "BOyWJGQXN193491OgItuh2Tor2PbgRbigrmn3t8ozMGD1r3i3owYoba_boemU6Lov5nkaW9k"
+        "RMRo-AOJMrHL2vcIFoKqKLPZj2zIJBxh0A=="
+    ),
+    "plain": (
+        '1:plain:shop::401:{"server":["POST","/shop","/item/3","q=1&q=%C3%A9","an'
+        'na.example","8443","HTTP/1.1","203.0.113.9","https",false,false,false],"'
+        'environ":{"HTTP_USER_AGENT":"frozen","HTTP_HOST":"anna.example:8443","CO'
+        'NTENT_TYPE":"application/x-www-form-urlencoded","CONTENT_LENGTH":"14","H'
+        'TTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"g":{"tenant":{" t":["north",4]}},"s'
+        'ignals":{"trace":"00-ab"},"body":{"text":"to=x&to=%C3%A9"}}'
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+def test_a_context_of_format_1_reads_for_ever(kind: str) -> None:
+    """What version 0.1.0 sent is read by every later version, whole."""
+    made = secrecy.make_shop(
+        {"broker_url": "memory://"},
+        SECRET_KEY=None if kind == "plain" else "frozen key",
+        TASK_CONTEXT_ENCRYPT=kind == "encrypted",
+    )
+    entries: list[t.Any] = []
+
+    def receive(
+        sender: flask.Flask, entries_then: t.Any = entries, **kept: t.Any
+    ) -> None:
+        entries_then.append(kept["entries"])
+
+    with (
+        context_restored.connected_to(receive, made.flask),
+        restore_context({secrecy.HEADER: FROZEN[kind]}, made.flask),
+    ):
+        assert request.method == "POST"
+        assert request.url == "https://anna.example:8443/shop/item/3?q=1&q=é"
+        assert request.view_args == {"number": 3}
+        assert request.remote_addr == "203.0.113.9"
+        assert request.headers["Accept-Language"] == "de,en;q=0.5"
+        assert request.form.to_dict(flat=False) == {"to": ["x", "é"]}
+        assert g.tenant == ("north", 4)
+        assert entries == [{"trace": "00-ab"}]
+        if kind == "signed form":
+            assert request.files["small"].read() == b"a,b"
+            assert request.files["small"].content_type == "text/csv"
+            with pytest.raises(
+                LeftOut, match=r"^The uploaded file 'large' \(2000 bytes"
+            ):
+                request.files["large"].read()
+        if kind == "plain":
+            assert dict(session) == {}
+        else:
+            assert dict(session) == {
+                "when": datetime.datetime(2026, 11, 22, 9, 30, tzinfo=UTC),
+                "id": uuid.UUID(int=7),
+                "raw": b"\xff",
+                "html": Markup("<b>"),
+                "pair": (1, "two"),
+            }
