@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import time
 import typing as t
 import uuid
 import warnings
+from collections import UserDict
 from pathlib import Path
 
 import flask
@@ -16,6 +18,8 @@ import redis
 from flask import g
 from flask import session
 from flask.json.tag import TaggedJSONSerializer
+from flask.sessions import SessionInterface
+from flask.sessions import SessionMixin
 from markupsafe import Markup
 from werkzeug.test import create_environ
 from werkzeug.test import run_wsgi_app
@@ -279,6 +283,47 @@ def test_the_response_is_the_same_with_and_without_capture(
             break
     assert plain[0] == "200 OK"
     assert captured == plain
+
+
+def capture_and(view: t.Callable[[], str], seen: list[t.Any]) -> str:
+    seen.append(capture_context())
+    return view()
+
+
+class TrackedSession(UserDict, SessionMixin):  # type: ignore
+    """A session that is no dict, as some extensions have, and sees each access."""
+
+    accessed = False
+
+    def __getitem__(self, key: str) -> t.Any:
+        self.accessed = True
+        return super().__getitem__(key)
+
+
+class TrackingInterface(SessionInterface):
+    def open_session(self, app: flask.Flask, request: flask.Request) -> t.Any:
+        return TrackedSession(cart="pear")
+
+    def save_session(self, app: t.Any, session: t.Any, response: t.Any) -> None:
+        if session.accessed:
+            response.vary.add("Cookie")
+
+
+def test_capture_is_no_access_of_a_session_that_is_no_dict() -> None:
+    """A session class of an extension's own travels, and counts as accessed only
+    where the view itself has read it."""
+    app = secrecy.create_app()
+    app.session_interface = TrackingInterface()
+    varies = {}
+    for view in (untouched, read):
+        seen: list[t.Any] = []
+        app.extensions["view"] = functools.partial(capture_and, view, seen)
+        status, headers, _ = answer(app, None)
+        assert status == "200 OK"
+        varies[view.__name__] = dict(headers).get("Vary")
+        with restore_context(seen[0], app):
+            assert session["cart"] == "pear"
+    assert varies == {"untouched": None, "read": "Cookie"}
 
 
 def cookie_of(app: flask.Flask, **values: t.Any) -> str:
