@@ -91,18 +91,22 @@ _FORMAT = "1"
 
 _MAX_SIZE = 64 * 1024
 _EXCLUDE = (
-    "authorization",
-    "proxy-authorization",
+    "*authorization*",
     "cookie",
+    "*access-key*",
     "*api-key*",
+    "*credential*",
     "*csrf*",
-    "*xsrf*",
     "*jwt*",
-    "*password*",
-    "*passwd*",
     "*passphrase*",
+    "*passwd*",
+    "*password*",
+    "*private-key*",
+    "*pwd*",
     "*secret*",
+    "*subscription-key*",
     "*token*",
+    "*xsrf*",
 )
 
 # RFC 3875's variables, as far as a WSGI application reads them, and PEP 3333's.
@@ -133,6 +137,9 @@ _FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
 _ENCRYPTION = 28  # bytes: nonce and tag
+_NO_CRYPTOGRAPHY = (
+    "Install the package 'cryptography': 'flask-task-context[encryption]' brings it."
+)
 _MARK = "_flask_task_context"
 
 # Flask 3.2 merges the request context into the app context.
@@ -360,20 +367,24 @@ def _environ_of(
     environ: dict[str, t.Any], travels: t.Callable[[str], bool]
 ) -> dict[str, str]:
     variables = {key: value for key, value in environ.items() if travels(key)}
-    for key, value in _process_variables().items():
-        if variables.get(key) == value:
-            del variables[key]
+    inherited, others = _process_variables()
+    if inherited and not others.isdisjoint(environ):
+        for key, value in inherited.items():
+            if variables.get(key) == value:
+                del variables[key]
     return variables
 
 
 @functools.cache
-def _process_variables() -> dict[str, str]:
-    """What the process environment holds under the names of request headers:
-    wsgiref mixes it into the environ. Under real CGI it *is* the request."""
+def _process_variables() -> tuple[dict[str, str], frozenset[str]]:
+    """What the process environment holds under the names of request headers, and
+    the names of its other variables. wsgiref mixes all of them into the environ;
+    under real CGI they *are* the request."""
     if "GATEWAY_INTERFACE" in os.environ:
-        return {}
+        return {}, frozenset()
     own = {"AUTH_TYPE", "REMOTE_HOST", "REMOTE_USER"}
-    return {k: v for k, v in os.environ.items() if k.startswith("HTTP_") or k in own}
+    inherited = {k: v for k, v in os.environ.items() if k[:5] == "HTTP_" or k in own}
+    return inherited, frozenset(os.environ) - {*inherited, *_ALWAYS, *_SOMETIMES}
 
 
 def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
@@ -412,8 +423,8 @@ def _encode_parts(parts: dict[str, t.Any], serializer: TaggedJSONSerializer) -> 
             }
         )
     except (TypeError, ValueError, RecursionError):
-        for label, value in _labelled(parts):
-            _check_serializable(label, value, serializer)
+        for label, name, value in _labelled(parts):
+            _check_serializable(label, {name: value}, serializer)
         raise
 
 
@@ -424,10 +435,10 @@ def _tag(values: dict[str, t.Any], serializer: TaggedJSONSerializer) -> t.Any:
     return serializer.tag(values)
 
 
-def _labelled(parts: dict[str, t.Any]) -> t.Iterator[tuple[str, t.Any]]:
+def _labelled(parts: dict[str, t.Any]) -> t.Iterator[tuple[str, t.Any, t.Any]]:
     for part, label in _LABELS.items():
         for name, value in parts.get(part, {}).items():
-            yield label.format(name), value
+            yield label.format(name), name, value
 
 
 def _check_serializable(
@@ -444,7 +455,7 @@ def _check_serializable(
 
 def _too_large(size: int, parts: dict[str, t.Any], settings: _Settings) -> CaptureError:
     tag = settings.serializer.tag
-    sizes = [(len(_encode(tag(v))), label) for label, v in _labelled(parts)]
+    sizes = [(len(_encode(tag(v))), label) for label, _, v in _labelled(parts)]
     variables = dict(zip(_ALWAYS, parts["server"], strict=True)) | parts["environ"]
     sizes += [(len(_encode(v)), f"request variable {k}") for k, v in variables.items()]
     largest = ", ".join(f"{label} ({n})" for n, label in sorted(sizes)[:-4:-1])
@@ -712,13 +723,13 @@ def _without_excluded(
 ) -> bytes | _Form | _LeftOutStream:
     if request.mimetype == _MULTIPART:
         form = _parse_form(request, io.BytesIO(body), room)
-        names = [] if isinstance(form, _LeftOutStream) else [*form.fields, *form.files]
-        return form if any(excluded(name) for name, _ in names) else body
+        if isinstance(form, _LeftOutStream):
+            return form
+        names = [name for name, _ in (*form.fields, *form.files)]
+        return form if not names or any(map(excluded, names)) else body
     if request.mimetype in _FORM_TYPES:
         return b"&".join(p for p in body.split(b"&") if not excluded(_field_name(p)))
-    if request.is_json or body.lstrip()[:1] in (b"{", b"["):
-        return _json_without_excluded(request, body, excluded)
-    return body
+    return _json_without_excluded(request, body, excluded)
 
 
 def _field_name(pair: bytes) -> str:
@@ -732,14 +743,14 @@ def _json_without_excluded(
 
     def without(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
         nonlocal removed
-        kept = {name: value for name, value in pairs if not excluded(name)}
+        kept = [pair for pair in pairs if not excluded(pair[0])]
         removed = removed or len(kept) < len(pairs)
-        return kept
+        return dict(kept)
 
     try:
         value = json.loads(body, object_pairs_hook=without)
     except (ValueError, RecursionError):
-        if not request.is_json:
+        if "json" not in request.mimetype:
             return body
         return _left_out_body(
             len(body), "TASK_CONTEXT_EXCLUDE cannot be applied to JSON that is broken"
@@ -767,7 +778,7 @@ class _Settings:
         self.config = config
         self.name = app.name
         self.max_size = max_size
-        self.keys = [_Key(secret, encrypt) for secret in secrets]
+        self.keys = [_Key(secret) for secret in secrets]
         self.kind = "encrypted" if encrypt else "signed" if self.keys else "plain"
         key_id = self.keys[0].id if self.keys else ""
         self.prefix = f"{_FORMAT}:{self.kind}:{quote(app.name, safe='')}:{key_id}"
@@ -843,14 +854,12 @@ class _HMACSHA256(SigningAlgorithm):
 class _Key:
     """What is derived from one secret key."""
 
-    def __init__(self, secret: str | bytes, encrypt: bool) -> None:
+    def __init__(self, secret: str | bytes) -> None:
         self.secret = secret.encode() if isinstance(secret, str) else secret
         #: Tells a foreign key from a damaged message.
         self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
         derived = self._derive("signature")
         self.signer = Signer(derived, key_derivation="none", algorithm=_HMACSHA256())
-        if encrypt:
-            _ = self.cipher
 
     def _derive(self, purpose: str) -> bytes:
         message = f"flask-task-context {purpose}".encode("ascii")
@@ -858,15 +867,10 @@ class _Key:
 
     @functools.cached_property
     def cipher(self) -> t.Any:
-        try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-            from cryptography.hazmat.primitives.hashes import SHA256
-            from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-        except ImportError:
-            raise RuntimeError(
-                "TASK_CONTEXT_ENCRYPT needs the package 'cryptography': install"
-                " 'flask-task-context[encryption]'."
-            ) from None
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
         info = b"flask-task-context encryption"
         return AESGCM(HKDF(SHA256(), 32, None, info).derive(self.secret))
 
@@ -876,16 +880,17 @@ class _Key:
         return urlsafe_b64encode(nonce + sealed).decode("ascii")
 
     def decrypt(self, text: str, bound: str) -> str:
+        """:raises ValueError: when it is not what :meth:`encrypt` gave."""
         cipher = self.cipher
         from cryptography.exceptions import InvalidTag
 
+        sealed = urlsafe_b64decode(text)
+        if urlsafe_b64encode(sealed).decode("ascii") != text:
+            raise ValueError("another spelling of the same bytes")
         try:
-            sealed = urlsafe_b64decode(text)
             payload: bytes = cipher.decrypt(sealed[:12], sealed[12:], bound.encode())
-        except (InvalidTag, ValueError):
-            raise BadContext(
-                "The context was changed on its way: it does not decrypt."
-            ) from None
+        except InvalidTag as error:
+            raise ValueError("wrong tag") from error
         return payload.decode()
 
 
@@ -893,7 +898,12 @@ def _seal(payload: str, settings: _Settings) -> str:
     """``format:kind:app name:key id:length:payload``. Signed, the whole is followed
     by a dot and the signature; encrypted, all before the length is bound to it."""
     if settings.kind == "encrypted":
-        payload = settings.keys[0].encrypt(payload, settings.prefix)
+        try:
+            payload = settings.keys[0].encrypt(payload, settings.prefix)
+        except ImportError:
+            raise RuntimeError(
+                f"TASK_CONTEXT_ENCRYPT is set. {_NO_CRYPTOGRAPHY}"
+            ) from None
     text = f"{settings.prefix}:{len(payload)}:{payload}"
     if settings.kind == "signed":
         return settings.keys[0].signer.sign(text).decode("ascii")
@@ -932,10 +942,10 @@ def _split(header: t.Any) -> _Sealed:
         raise BadContext("The context is not one that flask-task-context wrote.")
     kind, name, key_id, length, payload = parts
     expected = int(length[:9]) + (_SIGNATURE if kind == "signed" else 0)
-    if len(payload) != expected:
+    if len(payload) != expected or length != str(int(length[:9])):
         raise BadContext(
-            f"The context was cut on its way: {len(payload)} characters of {expected}"
-            " have arrived."
+            f"The context was cut or changed on its way: {len(payload)} characters"
+            f" have arrived where {expected} were sent."
         )
     prefix = f"{version}:{kind}:{name}:{key_id}"
     return _Sealed(header, kind, unquote(name), key_id, prefix, payload)
@@ -962,8 +972,16 @@ def _unseal(sealed: _Sealed, settings: _Settings) -> str:
 
 def _unseal_with(key: _Key, sealed: _Sealed) -> str:
     if sealed.kind == "encrypted":
-        return key.decrypt(sealed.payload, sealed.prefix)
-    if not key.signer.validate(sealed.header):
+        try:
+            return key.decrypt(sealed.payload, sealed.prefix)
+        except ImportError:
+            raise BadContext(f"The context is encrypted. {_NO_CRYPTOGRAPHY}") from None
+        except ValueError:
+            raise BadContext(
+                "The context was changed on its way: it does not decrypt."
+            ) from None
+    signed = key.signer.sign(sealed.header[:-_SIGNATURE])
+    if not hmac.compare_digest(signed, sealed.header.encode("ascii")):
         raise BadContext("The context was changed on its way: its signature is wrong.")
     return sealed.payload[:-_SIGNATURE]
 

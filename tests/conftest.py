@@ -78,7 +78,12 @@ class Worker:
             options = ("--pool=solo", *options)
         if not any(option.startswith("--loglevel") for option in options):
             options = ("--loglevel=INFO", *options)
-        quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+        quiet = (
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            f"--hostname=test-{uuid.uuid4().hex[:12]}@localhost",
+        )
         config = {"flask": flask_config or {}, "celery": settings}
         with log.open("wb") as output:
             self.process = subprocess.Popen(

@@ -216,7 +216,7 @@ def test_a_missing_extra_is_an_error_that_names_it() -> None:
         text=True,
     ).stdout.splitlines()
     error = (
-        "RuntimeError: TASK_CONTEXT_ENCRYPT needs the package 'cryptography': install"
-        " 'flask-task-context[encryption]'."
+        "RuntimeError: TASK_CONTEXT_ENCRYPT is set. Install the package 'cryptography':"
+        " 'flask-task-context[encryption]' brings it."
     )
     assert printed == [error, error, "/a"]
