@@ -146,8 +146,10 @@ REFUSED: dict[str, tuple[t.Callable[[], t.Any], str]] = {
     ),
     "cut": (
         lambda: header_of()[:-9],
-        r"^The context was cut or changed on its way: \d+ characters have arrived where"
-        r" \d+ were sent\.$",
+        (
+            r"^The context was cut or changed on its way: \d+ characters have arrived where"
+            r" \d+ were sent\.$"
+        ),
     ),
     "flipped": (
         lambda: flipped(header_of()),
