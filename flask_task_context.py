@@ -137,6 +137,8 @@ _FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
 _ENCRYPTION = 28  # bytes: nonce and tag
+_BEGUN = "the view had begun to read it from request.stream"
+_FORM_ALONE = "only its form did"
 _NO_CRYPTOGRAPHY = (
     "Install the package 'cryptography': 'flask-task-context[encryption]' brings it."
 )
@@ -524,33 +526,39 @@ class _Joined(io.RawIOBase):
 def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStream:
     """The body, with no more than ``room`` bytes of it in memory, and all of
     it still there for the view afterwards."""
-    source = request.environ["wsgi.input"]
+    touched = vars(request)
     length = request.content_length
     if length == 0:
         return b""
-    if "form" in vars(request) and (
+    # What get_data() has kept; Werkzeug has no public name for it.
+    if (cached := touched.get("_cached_data")) is not None:
+        return _body_of_cached(request, cached, length, room)
+    if "form" in touched and (
         request.form or request.files or request.mimetype in _FORM_TYPES
     ):
-        return _body_of_parsed(request, length, room)
-    if isinstance(source, _LeftOutStream):
+        return _Form(*_form_items(request.form, request.files))
+    if isinstance(source := request.environ["wsgi.input"], _LeftOutStream):
         return source
-    if "stream" in vars(request):
-        return _body_of_touched(request, length, room)
+    if "stream" in touched:
+        return _body_of_stream(request, length, room)
     if length is None and "wsgi.input_terminated" not in request.environ:
         return b""
     return _body_of_untouched(request, source, length, room)
 
 
-def _body_of_parsed(
-    request: flask.Request, length: int | None, room: int
-) -> bytes | _Form:
-    # Parsing leaves nothing to read, unless get_data() had cached it before.
-    raw = request.get_data(cache=False) if (length or 0) <= room else b""
-    fields = list(request.form.items(multi=True))
-    return raw or _Form(fields, list(request.files.items(multi=True)))
+def _body_of_cached(
+    request: flask.Request, cached: bytes, length: int | None, room: int
+) -> bytes | _Form | _LeftOutStream:
+    if "form" in vars(request) and not cached:
+        return _Form(*_form_items(request.form, request.files))
+    if length is not None and len(cached) < length:
+        return _left_out_body(length, _BEGUN)
+    if len(cached) > room and request.mimetype == _MULTIPART:
+        return _parse_form(request, io.BytesIO(cached), room)
+    return cached
 
 
-def _body_of_touched(
+def _body_of_stream(
     request: flask.Request, length: int | None, room: int
 ) -> bytes | _LeftOutStream:
     if length is not None and length > room:
@@ -558,13 +566,10 @@ def _body_of_touched(
     rest = request.stream.read(room + 1)
     if rest:
         vars(request)["stream"] = io.BufferedReader(_Joined(rest, request.stream))
-    data = rest or request.get_data(cache=False)
-    streamed = "HTTP_TRANSFER_ENCODING" in request.environ
-    if len(data) == length or (length is None and not rest and not streamed):
-        return data
-    if length is None and data and not rest:
-        return data
-    return _left_out_body(length, "the view had begun to read it from request.stream")
+    streamed = length is None and (rest or "HTTP_TRANSFER_ENCODING" in request.environ)
+    if streamed or len(rest) < (length or 0):
+        return _left_out_body(length, _BEGUN)
+    return rest
 
 
 def _body_of_untouched(
@@ -620,11 +625,11 @@ def _parse_form(
         )
     except HTTPException as error:
         return _left_out_body(length, f"its form is refused: {error.description}")
-    return _Form(
-        list(fields.items(multi=True)),
-        list(files.items(multi=True)),
-        _left_out_body(length, "only its form did"),
-    )
+    return _Form(*_form_items(fields, files), _left_out_body(length, _FORM_ALONE))
+
+
+def _form_items(fields: t.Any, files: t.Any) -> tuple[list[t.Any], list[t.Any]]:
+    return list(fields.items(multi=True)), list(files.items(multi=True))
 
 
 def _read(source: t.IO[bytes], size: int) -> bytes:
@@ -648,7 +653,7 @@ def _too_long(size: int | None) -> _LeftOutStream:
 
 def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
     body = _read_body(request, room)
-    if isinstance(body, bytes) and body and settings.kind != "encrypted":
+    if isinstance(body, bytes) and body and settings.excludes:
         body = _without_excluded(request, body, room, settings.excluded)
     if isinstance(body, bytes):
         encoded = _encode_bytes(body)
@@ -782,7 +787,8 @@ class _Settings:
         self.kind = "encrypted" if encrypt else "signed" if self.keys else "plain"
         key_id = self.keys[0].id if self.keys else ""
         self.prefix = f"{_FORMAT}:{self.kind}:{quote(app.name, safe='')}:{key_id}"
-        self.excluded = excluded = _matcher(() if encrypt else patterns)
+        self.excludes = bool(patterns) and not encrypt
+        self.excluded = excluded = _matcher(patterns if self.excludes else ())
         # A "Proxy:" header cannot be told from the server's own HTTP_PROXY.
         self.travels = functools.lru_cache(maxsize=1024)(
             lambda key: (
@@ -1141,8 +1147,12 @@ def _environ_from(
         if key[:5] != "HTTP_" and key not in _SOMETIMES:
             raise ValueError(f"{key!r} is no request variable")
     always = {k: v for k, v in zip(_ALWAYS, server, strict=True) if v is not None}
-    text = [value for value in server if not isinstance(value, bool | None)]
-    _check_text("".join([*text, *variables.values()]))
+    text = "".join(value for value in server if not isinstance(value, bool | None))
+    headers = "".join(variables.values())
+    if not (text + headers).isascii():
+        (text + headers).encode("latin-1")
+    if "\r" in headers or "\n" in headers or "\0" in headers:
+        raise ValueError("a request header holds a control character")
     return {
         **always,
         **variables,
@@ -1151,12 +1161,6 @@ def _environ_from(
         "wsgi.input": _stream_from(body),
         "wsgi.input_terminated": True,
     }
-
-
-def _check_text(text: str) -> None:
-    text.encode("latin-1")
-    if "\r" in text or "\n" in text or "\0" in text:
-        raise ValueError("a request variable holds a control character")
 
 
 def _stream_from(body: dict[str, t.Any]) -> t.IO[bytes]:
@@ -1199,6 +1203,7 @@ def _pushed(app: flask.Flask, snapshot: _Snapshot) -> t.Iterator[t.Any]:
         request = context.request
         vars(request)["form"] = request.parameter_storage_class(fields)
         vars(request)["files"] = request.parameter_storage_class(files)
+        vars(request)["data"] = b""
     session = _restored_session(app, snapshot.session)
     setattr(context, _session_attribute(context), session)
     with contextlib.ExitStack() as stack:
