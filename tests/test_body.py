@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
-import re
 import socket
+import subprocess
+import sys
 import threading
 import typing as t
 from collections.abc import Iterator
@@ -28,6 +30,8 @@ from tests.observed import multipart
 from tests.observed import show
 from tests.observed import show_file
 
+# Werkzeug leaves its files open where it gives a form up half-way.
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file <tempfile.Spooled")
 LIMIT = 4096
 FIELD = 'Content-Disposition: form-data; name="{}"'
 FILE = FIELD + '; filename="{}.bin"\r\nContent-Type: application/x-thing'
@@ -199,6 +203,7 @@ def running() -> Iterator[Place]:
 @pytest.fixture
 def place(running: Place) -> Iterator[Place]:
     yield running
+    gc.collect()
     for key in ("MAX_CONTENT_LENGTH", "MAX_FORM_MEMORY_SIZE", "MAX_FORM_PARTS"):
         running.app.config.pop(key, None)
     running.app.config.update(make_app().config)
@@ -292,3 +297,253 @@ def test_the_task_has_the_body_or_hears_why_not(
 READ = ("half of stream", "all of stream")
 #: Without a length nobody can tell whether it has.
 TOUCHED = [("unknown", stage) for stage in ("stream", "form", "half of files")]
+
+
+# -- left out is loud ---------------------------------------------------------
+
+NO_ROOM = (
+    r"The {} \({}\) did not travel with the task: it does not fit into"
+    r" TASK_CONTEXT_MAX_SIZE\. Store it in the view and pass its key to the task\."
+)
+
+
+def captured_at(place: Place, stage: str, kind: str, length: str) -> dict[str, str]:
+    data = wire(*BODIES[kind], length)
+    return t.cast(
+        "dict[str, str]",
+        place.visit(data, lambda: [act(stage, str), capture_context()])[1],
+    )
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize("stage", ["untouched", "form", "half of files"])
+@pytest.mark.parametrize("kind", ["large multipart", "spooled multipart"])
+def test_a_large_file_is_left_out_loudly_and_the_fields_are_there(
+    place: Place, kind: str, stage: str, length: str
+) -> None:
+    """Of a form over the limit the fields, the small files and the names are there;
+    touching a large file says what is missing, how large it is, and what to do."""
+    headers = captured_at(place, stage, kind, length)
+    size = 25600 if kind == "large multipart" else 1 << 20
+    missing = NO_ROOM.format("uploaded file 'photo'", f"{size} bytes")
+    with restore_context(headers, make_app()):
+        photo = request.files["photo"]
+        assert (photo.filename, photo.mimetype) == ("large.bin", "application/x-thing")
+        for touch in (photo.read, photo.stream.readline, lambda: photo.save("/none")):
+            with pytest.raises(LeftOut, match=missing):
+                touch()
+        with pytest.raises(LeftOut, match=missing):
+            list(photo.stream)
+        if kind == "large multipart":
+            assert request.form.getlist("a") == ["1", "zwölf"]
+            assert request.files["note"].read() == b"small"
+        else:
+            assert request.form.getlist("a") == ["1"]
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize("stage", ["untouched", "data", "json"])
+@pytest.mark.parametrize("kind", ["large text", "large json", "large urlencoded"])
+def test_a_large_body_is_left_out_loudly(
+    place: Place, kind: str, stage: str, length: str
+) -> None:
+    """Each way to read a body that did not travel raises, and says what to do."""
+    headers = captured_at(place, stage, kind, length)
+    size = f"{len(BODIES[kind][1])} bytes" if length == "known" else "of unknown size"
+    touches: list[t.Callable[[], t.Any]] = [
+        lambda: request.data,
+        lambda: request.get_data(),
+        lambda: request.get_json(force=True, silent=True),
+        lambda: request.stream.read(),
+        lambda: request.stream.read(1),
+        lambda: request.stream.readline(),
+        lambda: list(request.stream),
+    ]
+    if kind == "large urlencoded":
+        touches += [lambda: request.form["a"], lambda: request.values["a"]]
+    for touch in touches:
+        with (
+            restore_context(headers, make_app()),
+            pytest.raises(LeftOut, match=NO_ROOM.format("request body", size)),
+        ):
+            touch()
+
+
+def test_a_body_that_the_view_took_from_the_stream_is_left_out_loudly(
+    place: Place,
+) -> None:
+    """What a view has read from the stream the task is told of, not given in part."""
+    for stage, length in (
+        ("half of stream", "known"),
+        ("all of stream", "known"),
+        ("half of stream", "unknown"),
+        ("all of stream", "unknown"),
+    ):
+        headers = captured_at(place, stage, "text", length)
+        with (
+            restore_context(headers, make_app()),
+            pytest.raises(LeftOut, match=r"had begun to read it from request\.stream"),
+        ):
+            request.get_data()
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize("kind", ["large text", "large json", "large multipart"])
+def test_a_task_that_captures_again_passes_on_what_was_left_out(
+    place: Place, kind: str, length: str
+) -> None:
+    """Captured again in a task, touched or not, the marks are still as loud."""
+    headers = captured_at(place, "untouched", kind, length)
+    for touch in (str, lambda: request.form, lambda: [request.form, request.files]):
+        with restore_context(headers, make_app()):
+            touch()
+            again = capture_context()
+        for name, use in USES.items():
+            assert (name, in_task(again, use)) == (name, in_task(headers, use))
+
+
+def test_a_body_captured_again_in_a_task_is_whole(place: Place) -> None:
+    """A task's own capture carries the body that came with it."""
+    for kind in SMALL:
+        headers = captured_at(place, "untouched", kind, "known")
+        for name, use in USES.items():
+            with restore_context(headers, make_app()):
+                again = capture_context()
+                expected = outcome(use)
+            assert (kind, name, in_task(again, use)) == (kind, name, expected)
+
+
+# -- requests that go wrong ---------------------------------------------------
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize("kind", ["text", "urlencoded", "multipart", "large multipart"])
+def test_a_client_that_hangs_up(place: Place, kind: str, length: str) -> None:
+    """Where the client hangs up in its body, capturing fails nothing: the view reads
+    the same, and the task never takes a part for the whole."""
+    data = wire(*BODIES[kind], length)
+    data = data[: -len(BODIES[kind][1]) // 2]
+    for stage in ("untouched", "data", "form"):
+        for name in ("data", "get_data", "form", "files", "stream", "json"):
+            use = USES[name]
+            expected = place.visit(data, lambda: act(stage, use))  # noqa: B023
+            seen = place.visit(data, lambda: act(stage, use, captures=1))  # noqa: B023
+            assert (stage, name, seen) == (stage, name, expected)
+        headers = place.visit(data, lambda: [act(stage, str), capture_context()])[1]  # noqa: B023
+        seen = in_task(headers, USES["get_data"])
+        whole = place.visit(data, lambda: act(stage, USES["get_data"]))  # noqa: B023
+        assert seen[0] == "left out" or seen == whole, stage
+        assert stage != "untouched" or seen[0] == "left out"
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"MAX_CONTENT_LENGTH": 20},
+        {"MAX_CONTENT_LENGTH": 5000},
+        {"MAX_FORM_MEMORY_SIZE": 3},
+        {"MAX_FORM_PARTS": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "kind", ["bytes", "urlencoded", "multipart", "large multipart"]
+)
+def test_a_body_over_flasks_own_limits(
+    place: Place, kind: str, config: dict[str, int], length: str
+) -> None:
+    """What Flask refuses to the view it still refuses after a capture, with the same
+    error, and the task has it no more than the view."""
+    place.app.config.update(config)
+    data = wire(*BODIES[kind], length)
+    headers = place.visit(data, capture_context)
+    for name in ("data", "get_data", "form", "files", "values", "stream"):
+        use = USES[name]
+        expected = place.visit(data, lambda: act("untouched", use))  # noqa: B023
+        seen = place.visit(data, lambda: act("untouched", use, captures=2))  # noqa: B023
+        assert (name, seen) == (name, expected)
+        task = in_task(headers, use, make_app(**config))
+        assert task == expected or "left out" in json.dumps(task)
+
+
+# -- memory -------------------------------------------------------------------
+
+UPLOAD = """
+import json, resource, sys
+import flask
+from werkzeug.serving import WSGIRequestHandler, make_server
+from flask_task_context import capture_context
+
+app = flask.Flask("upload")
+app.config["SECRET_KEY"] = "upload"
+stage = sys.argv[1]
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+@app.post("/")
+def upload():
+    if stage == "untouched":
+        capture_context()
+    file = flask.request.files["file"]
+    if stage == "parsed":
+        capture_context()
+    size = 0
+    while chunk := file.read(1 << 16):
+        size += len(chunk)
+    if stage == "read":
+        capture_context()
+    return [size, flask.request.form["name"], peak()]
+
+WSGIRequestHandler.log = lambda *args: None
+server = make_server("127.0.0.1", 0, app)
+with app.test_request_context("/", method="POST", data={"file": (__import__("io").BytesIO(b"warm"), "x")}):
+    capture_context()
+print(server.server_port, flush=True)
+server.handle_request()
+"""
+MEGABYTES = 200
+
+
+def peak_of_upload(stage: str, length: str) -> int:
+    """The server's peak memory in KiB after one large upload."""
+    with subprocess.Popen(
+        [sys.executable, "-c", UPLOAD, stage], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        address = ("127.0.0.1", int(server.stdout.readline()))
+        with socket.create_connection(address, timeout=60) as connection:
+            for piece in pieces_of_upload(length):
+                connection.sendall(piece)
+            answer = b""
+            while chunk := connection.recv(65536):
+                answer += chunk
+    size, name, peak = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (size, name) == (MEGABYTES << 20, "large")
+    return t.cast("int", peak)
+
+
+def pieces_of_upload(length: str) -> Iterator[bytes]:
+    whole = multipart("b0undary", (FIELD.format("name"), b"large"))
+    file = multipart("b0undary", (FILE.format("file", "x"), b""))
+    start, end = file[: -len(b"\r\n--b0undary--\r\n")], b"\r\n--b0undary--\r\n"
+    start = whole[: -len(b"--b0undary--\r\n")] + start
+    size = len(start) + (MEGABYTES << 20) + len(end)
+    head = f"POST / HTTP/1.1\r\nHost: a.b\r\nContent-Type: {FORM_DATA}\r\n"
+    known = length == "known"
+    fields = f"Content-Length: {size}" if known else "Transfer-Encoding: chunked"
+    yield f"{head}{fields}\r\n\r\n".encode()
+    for piece in (start, *[b"0123456789abcdef" * 2**16] * MEGABYTES, end):
+        yield piece if known else b"%x\r\n%b\r\n" % (len(piece), piece)
+    if not known:
+        yield b"0\r\n\r\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
+@pytest.mark.parametrize("length", ["known", "unknown"])
+def test_capturing_a_large_upload_takes_no_memory(length: str) -> None:
+    """A 200 MB upload that is captured costs at most 1 MB over the view's own peak."""
+    alone = peak_of_upload("never", length)
+    for stage in ("untouched", "parsed", "read"):
+        assert peak_of_upload(stage, length) - alone < 1024, stage
