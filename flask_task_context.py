@@ -132,6 +132,8 @@ _SOMETIMES = frozenset(
 _LABELS = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
 _UNTAGGED = {str, int, float, bool, type(None)}
 
+_LIMITS = {"max_content_length", "max_form_memory_size", "max_form_parts"}
+
 _MULTIPART = "multipart/form-data"
 _FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
@@ -139,6 +141,7 @@ _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
 _ENCRYPTION = 28  # bytes: nonce and tag
 _BEGUN = "the view had begun to read it from request.stream"
 _FORM_ALONE = "only its form did"
+_HUNG_UP = "the client hung up while sending it"
 _NO_CRYPTOGRAPHY = (
     "Install the package 'cryptography': 'flask-task-context[encryption]' brings it."
 )
@@ -345,6 +348,8 @@ def _capture(app: flask.Flask) -> str:
     }
     if (session := _session_values(app)) is not None:
         parts["session"] = session
+    if limits := _limits_of(request):
+        parts["limits"] = limits
     if settings.g and (values := _g_values(settings.g)):
         parts["g"] = values
     if context_captured.receivers:
@@ -408,6 +413,13 @@ def _has_no_session(app: flask.Flask, session: object) -> bool:
 def _request_context() -> t.Any:
     proxy: t.Any = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
     return proxy._get_current_object()
+
+
+def _limits_of(request: flask.Request) -> dict[str, t.Any]:
+    """The limits that the view has set for this request, as it can since Flask 3.1."""
+    own = vars(request)
+    names = [name for name in _LIMITS if own.get(f"_{name}") is not None]
+    return {name: getattr(request, name) for name in names}
 
 
 def _g_values(names: tuple[str, ...]) -> dict[str, t.Any]:
@@ -508,19 +520,30 @@ class _Kept(io.RawIOBase):
         return 0
 
 
-class _Joined(io.RawIOBase):
-    """What was read ahead of a stream, and then the stream."""
+class _Replay(io.RawIOBase):
+    """What was read ahead of a stream, and then the stream, or the error in it."""
 
-    def __init__(self, head: bytes, rest: t.IO[bytes]) -> None:
-        self.head, self.rest = io.BytesIO(head), rest
+    def __init__(
+        self, head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None = None
+    ) -> None:
+        self.head, self.rest, self.error = head, rest, error
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: t.Any) -> int:
-        data = self.head.read(len(buffer)) or self.rest.read(len(buffer))
+        data = self.head.read(len(buffer))
+        if not data and self.error is not None:
+            raise self.error
+        data = data or self.rest.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+def _replay(
+    head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None = None
+) -> t.IO[bytes]:
+    return io.BufferedReader(_Replay(head, rest, error))
 
 
 def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStream:
@@ -533,11 +556,13 @@ def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStr
     # What get_data() has kept; Werkzeug has no public name for it.
     if (cached := touched.get("_cached_data")) is not None:
         return _body_of_cached(request, cached, length, room)
+    source = request.environ["wsgi.input"]
     if "form" in touched and (
         request.form or request.files or request.mimetype in _FORM_TYPES
     ):
-        return _Form(*_form_items(request.form, request.files))
-    if isinstance(source := request.environ["wsgi.input"], _LeftOutStream):
+        raw = source if isinstance(source, _LeftOutStream) else None
+        return _Form(*_form_items(request.form, request.files), raw)
+    if isinstance(source, _LeftOutStream):
         return source
     if "stream" in touched:
         return _body_of_stream(request, length, room)
@@ -563,12 +588,12 @@ def _body_of_stream(
 ) -> bytes | _LeftOutStream:
     if length is not None and length > room:
         return _too_long(length)
-    rest = request.stream.read(room + 1)
-    if rest:
-        vars(request)["stream"] = io.BufferedReader(_Joined(rest, request.stream))
+    rest, error = _read(request.stream, room + 1)
+    if rest or error:
+        vars(request)["stream"] = _replay(io.BytesIO(rest), request.stream, error)
     streamed = length is None and (rest or "HTTP_TRANSFER_ENCODING" in request.environ)
-    if streamed or len(rest) < (length or 0):
-        return _left_out_body(length, _BEGUN)
+    if error or streamed or len(rest) < (length or 0):
+        return _left_out_body(length, _HUNG_UP if error else _BEGUN)
     return rest
 
 
@@ -576,18 +601,20 @@ def _body_of_untouched(
     request: flask.Request, source: t.IO[bytes], length: int | None, room: int
 ) -> bytes | _Form | _LeftOutStream:
     maximum = request.max_content_length
-    if maximum is not None and length is not None and length > maximum:
-        return _left_out_body(length, f"it is over MAX_CONTENT_LENGTH ({maximum})")
+    if maximum is not None and (length or 0) > maximum:
+        return _left_out_body(length, _over(maximum))
     if length is not None and length > room:
         return _form_of_large(request, source, length, room)
-    data = _read(source, room + 1 if length is None else length)
-    if length is None and len(data) > room:
-        rest = io.BufferedReader(_Joined(data, source))
-        request.environ["wsgi.input"] = rest
-        return _form_of_large(request, rest, None, room)
-    request.environ["wsgi.input"] = io.BytesIO(data)
-    if length is not None and len(data) < length:
-        return _left_out_body(length, "the client hung up while sending it")
+    data, error = _read(source, room + 1 if length is None else length)
+    if error or len(data) > room:
+        source = _replay(io.BytesIO(data), source, error)
+        request.environ["wsgi.input"] = source
+    else:
+        request.environ["wsgi.input"] = io.BytesIO(data)
+    if error or len(data) < (length or 0):
+        return _left_out_body(length, _HUNG_UP)
+    if len(data) > room:
+        return _form_of_large(request, source, None, room)
     return data
 
 
@@ -598,16 +625,17 @@ def _form_of_large(
     temporary file, as Werkzeug's own parser does, and the view reads it there."""
     if request.mimetype != _MULTIPART:
         return _too_long(length)
+    maximum = request.max_content_length
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the request
     weakref.finalize(request, spool.close)
-    missing = sys.maxsize if length is None else length
-    while missing and (chunk := source.read(min(missing, 64 * 1024))):
-        spool.write(chunk)
-        missing -= len(chunk)
+    missing = sys.maxsize if maximum is None else maximum + 1
+    missing, error = _copy(source, spool, missing if length is None else length)
     spool.seek(0)
-    request.environ["wsgi.input"] = spool
-    if length is not None and missing:
-        return _left_out_body(length, "the client hung up while sending it")
+    request.environ["wsgi.input"] = _replay(spool, source, error)
+    if error or (length is not None and missing):
+        return _left_out_body(length, _HUNG_UP)
+    if maximum is not None and not missing and length is None:
+        return _left_out_body(length, _over(maximum))
     form = _parse_form(request, spool, room)
     spool.seek(0)
     return form
@@ -632,12 +660,28 @@ def _form_items(fields: t.Any, files: t.Any) -> tuple[list[t.Any], list[t.Any]]:
     return list(fields.items(multi=True)), list(files.items(multi=True))
 
 
-def _read(source: t.IO[bytes], size: int) -> bytes:
-    chunks = []
-    while size and (chunk := source.read(size)):
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)
+def _read(source: t.IO[bytes], size: int) -> tuple[bytes, Exception | None]:
+    """Up to ``size`` bytes, and what broke off the reading."""
+    data = io.BytesIO()
+    _, error = _copy(source, data, size)
+    return data.getvalue(), error
+
+
+def _copy(
+    source: t.IO[bytes], target: t.IO[bytes], size: int
+) -> tuple[int, Exception | None]:
+    """How many bytes of ``size`` are missing, and what broke off the reading."""
+    try:
+        while size and (chunk := source.read(min(size, 64 * 1024))):
+            target.write(chunk)
+            size -= len(chunk)
+    except (OSError, HTTPException) as error:
+        return size, error
+    return size, None
+
+
+def _over(maximum: int) -> str:
+    return f"it is over MAX_CONTENT_LENGTH ({maximum} bytes)"
 
 
 def _left_out_body(size: int | None, reason: str) -> _LeftOutStream:
@@ -1114,6 +1158,7 @@ def _in_request(header: t.Any, option: _AppOption) -> t.ContextManager[t.Any]:
 class _Snapshot(t.NamedTuple):
     environ: dict[str, t.Any]
     form: tuple[list[t.Any], list[t.Any]] | None
+    limits: dict[str, int]
     session: dict[str, t.Any] | None
     g: dict[str, t.Any]
     entries: dict[str, t.Any]
@@ -1126,6 +1171,7 @@ def _decode(payload: str, serializer: TaggedJSONSerializer) -> _Snapshot:
         return _Snapshot(
             _environ_from(parts["server"], parts["environ"], body),
             _form_from(body) if "form" in body else None,
+            {name: int(value) for name, value in parts.get("limits", {}).items()},
             parts.get("session"),
             dict(parts.get("g", {})),
             dict(parts.get("signals", {})),
@@ -1198,6 +1244,8 @@ def _file_from(
 @contextlib.contextmanager
 def _pushed(app: flask.Flask, snapshot: _Snapshot) -> t.Iterator[t.Any]:
     context = app.request_context(snapshot.environ)
+    for name in _LIMITS & snapshot.limits.keys():
+        setattr(context.request, name, snapshot.limits[name])
     if snapshot.form is not None:
         fields, files = snapshot.form
         request = context.request
