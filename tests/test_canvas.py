@@ -19,6 +19,8 @@ from tests.conftest import Shop
 from tests.ways import Cell
 from tests.ways import Lab
 
+pytestmark = ways.quiet
+
 # From a signature factory to a canvas; the marks show who ran when.
 CANVASES: dict[str, t.Callable[[t.Any], t.Any]] = {
     "signature": lambda s: s(1, 2, mark="a"),

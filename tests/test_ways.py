@@ -13,6 +13,7 @@ from tests.ways import Lab
 from tests.ways import Way
 
 README = Path(__file__).parent.parent / "README.md"
+pytestmark = ways.quiet
 
 
 @pytest.fixture(params=["redis", "rabbitmq"], scope="module")

@@ -16,11 +16,13 @@ import signal
 import tempfile
 import time
 import typing as t
+import uuid
 from pathlib import Path
 
 import celery
 import celery._state
 import flask
+import pytest
 from celery import Celery
 from celery import chain
 from celery import chord
@@ -47,13 +49,17 @@ NONE = "no context"
 LABELS = {"below": "decorated below `@app.task`", "above": "decorated above it"}
 
 
+# redis-py says so of what Celery 5.3 does.
+quiet = pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+
+
 class Lab(Shop):
     """Flask and Celery of the process that sends, and the worker that runs."""
 
     worker: Worker
 
     def __init__(self, settings: dict[str, t.Any], folder: Path, **config: t.Any):
-        super().__init__(settings, **config)
+        super().__init__(settings, **{"PROPAGATE_EXCEPTIONS": True, **config})
         self.celery.close()
         self.folder = folder
         self.celery = ways_tasks.create_celery(**settings)
@@ -114,12 +120,7 @@ class Cell:
 
     def noted(self, count: int) -> list[str]:
         """The lines of the notes, when there are so many of them."""
-        deadline = time.monotonic() + 20
-        lines: list[str] = []
-        while len(lines) < count and time.monotonic() < deadline:
-            time.sleep(0.02)
-            lines = self.notes.read_text().splitlines() if self.notes.exists() else []
-        return lines
+        return lines_of(self.notes, count)
 
     def word(self, value: t.Any) -> str:
         words = {
@@ -129,6 +130,16 @@ class Cell:
             "no context": NONE,
         }
         return words.get(value, repr(value))
+
+
+def lines_of(path: Path, count: int) -> list[str]:
+    """The file's lines, when there are so many of them, or after 20 seconds."""
+    deadline = time.monotonic() + 20
+    lines: list[str] = []
+    while len(lines) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+        lines = path.read_text().splitlines() if path.exists() else []
+    return lines
 
 
 def read(result: t.Any) -> t.Any:
@@ -576,6 +587,8 @@ def start_worker(
     environ = {"C_FORCE_ROOT": "1", **more.pop("environ", {})}
     module = more.pop("module", "tests.ways_worker")
     log = folder / f"worker-{next(_logs)}.log"
+    # Two workers of one name would fight for RabbitMQ's queue for their commands.
+    options = (*options, "-n", f"{uuid.uuid4().hex[:12]}@localhost")
     return Worker(settings, log, *options, module=module, environ=environ, **more)
 
 
@@ -595,11 +608,19 @@ def shared_lab(broker: str) -> Lab:
 
 
 def close_lab(lab: Lab) -> None:
+    close(lab)
+    shutil.rmtree(lab.folder)
+
+
+def close(lab: Lab) -> None:
+    """End the worker and every connection of the sending process."""
     kill(lab.worker)
+    for app in (lab.celery, *lab.variants.values()):
+        if app.conf.result_backend.startswith("redis"):
+            app.backend.result_consumer.stop()
+            app.backend.client.connection_pool.disconnect()
     drop_queue(lab.celery)
     lab.close()
-    if "KEEP" not in os.environ:
-        shutil.rmtree(lab.folder)
 
 
 def kill(worker: Worker) -> None:

@@ -22,6 +22,7 @@ from kombu.serialization import registry
 from pydantic import BaseModel
 
 import flask_task_context
+from flask_task_context import delay_with_context
 from flask_task_context import with_request_context
 from tests import shop
 
@@ -132,6 +133,43 @@ def child(self: t.Any, path: str, depth: int = 1) -> None:
         self.app.tasks[self.name].delay(path, depth - 1)
 
 
+def send(self: t.Any, name: str, path: str, options: dict[str, t.Any]) -> None:
+    """Send another task, with no word of a context but what ``options`` say."""
+    self.app.tasks[name].apply_async(kwargs={"path": path}, **options)
+
+
+def change(self: t.Any, name: str, path: str) -> None:
+    """Send another task with the request as it is now."""
+    g.tenant = "changed"
+    delay_with_context(self.app.tasks[name], path=path)
+
+
+def tenant(path: str) -> None:
+    with Path(path).open("a") as file:
+        file.write(f"{g.get('tenant')}\n")
+
+
+def raw(self: t.Any, path: str, times: int = 3) -> None:
+    """Note the header as it came, and try again."""
+    with Path(path).open("a") as file:
+        file.write(f"{self.request.headers['flask_task_context']}\n")
+    if self.request.retries < times:
+        raise self.retry(countdown=0, max_retries=times)
+
+
+def nap(seconds: float) -> list[t.Any]:
+    before = see()
+    time.sleep(seconds)
+    return [os.getpid(), before, see()]
+
+
+def stall_once(path: str) -> str:
+    if not Path(path).exists():
+        note(path=path)
+        time.sleep(60)
+    return note(path=path)
+
+
 def headers(self: t.Any) -> dict[str, t.Any]:
     """All that Celery gives out as headers, and where the task runs."""
     given = self.request.headers or {}
@@ -198,6 +236,12 @@ TASKS: list[tuple[t.Callable[..., t.Any], dict[str, t.Any]]] = [
     (replace, {"bind": True}),
     (child, {"bind": True}),
     (headers, {"bind": True}),
+    (send, {"bind": True}),
+    (change, {"bind": True}),
+    (tenant, {}),
+    (raw, {"bind": True}),
+    (nap, {}),
+    (stall_once, {"acks_late": True}),
     (where, {"name": "calling", "base": Calling}),
     (where, {"name": "flask_task", "base": FlaskTask}),
     (where, {"name": "passing", "base": Passing}),
