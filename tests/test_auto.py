@@ -1,0 +1,93 @@
+"""``TASK_CONTEXT_AUTO``: calls that know nothing of the library carry the request."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+
+import pytest
+from celery import chain
+from celery import chord
+from celery import group
+from flask import g
+
+from flask_task_context import CaptureError
+from tests import ways
+from tests.conftest import Shop
+from tests.conftest import broker_url
+from tests.test_canvas import messages
+from tests.ways import Cell
+from tests.ways import Lab
+
+pytestmark = ways.quiet
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def lab(request: pytest.FixtureRequest) -> t.Iterator[Lab]:
+    """Where the tasks are sent from, with the setting on in the sending app."""
+    lab = ways.shared_lab(request.param)
+    lab.flask.config["TASK_CONTEXT_AUTO"] = True
+    yield lab
+    del lab.flask.config["TASK_CONTEXT_AUTO"]
+
+
+CALLS: dict[str, tuple[int, t.Callable[[Cell], t.Any]]] = {
+    "delay": (1, lambda c: c.task("where").delay(1)),
+    "apply_async": (1, lambda c: c.task("where").apply_async((1,), headers={"a": "b"})),
+    "signature": (1, lambda c: c.task("where").s(1).delay()),
+    "send_task": (1, lambda c: c.lab.web().send_task(f"{c.kind}.where", (1,))),
+    "chain": (3, lambda c: chain(*ways.steps(c, 3)).delay()),
+    "group": (3, lambda c: group(ways.steps(c, 3)).delay()),
+    "chord": (3, lambda c: chord(ways.steps(c, 2), c.task("trace").s()).delay()),
+    "map": (2, lambda c: c.task("trace").map([[], []]).delay()),
+    "link": (2, lambda c: c.task("where").apply_async(link=c.note())),
+    "retry": (5, lambda c: c.note("retry").delay()),
+}
+
+
+@pytest.mark.parametrize("kind", ways.LABELS)
+@pytest.mark.parametrize("call", CALLS)
+def test_an_unchanged_call_carries_the_request(lab: Lab, call: str, kind: str) -> None:
+    """Inside a view, Celery's own calls do what the library's functions do."""
+    count, send = CALLS[call]
+    cell = Cell(lab, kind)
+    assert cell.seen(cell.visit(lambda: send(cell)), count) == [ways.SENT] * count
+
+
+@pytest.mark.parametrize("call", ["delay", "chain", "send_task"])
+def test_outside_a_request_nothing_changes(lab: Lab, call: str) -> None:
+    """Without a request there is nothing to carry, in an app context too."""
+    count, send = CALLS[call]
+    cell = Cell(lab, "below")
+    assert cell.seen(send(cell), count) == [ways.APP] * count
+    with lab.flask.app_context():
+        assert cell.seen(send(cell), count) == [ways.APP] * count
+
+
+def test_an_empty_header_keeps_the_request_back(lab: Lab) -> None:
+    """One call can be exempted from the setting."""
+    cell = Cell(lab, "below")
+    own = {"flask_task_context": ""}
+    result = cell.visit(lambda: cell.task("where").apply_async(headers=own))
+    assert cell.seen(result, 1) == [ways.APP]
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_a_request_that_cannot_be_captured_stops_the_call(broker: str) -> None:
+    """The view gets the error, and nothing is sent without its context."""
+    queue = f"test-{uuid.uuid4().hex[:12]}"
+    settings = {"broker_url": broker_url(broker), "task_default_queue": queue}
+    shop = Shop(settings, TASK_CONTEXT_AUTO=True)
+
+    def view() -> None:
+        g.tenant = object()
+        with pytest.raises(CaptureError, match=r"^g\.tenant cannot travel"):
+            shop.tasks["plain.add"].delay(1, 2)
+        g.tenant = "fine"
+        shop.tasks["plain.add"].delay(3, 4)
+
+    shop.visit(view)
+    (message,) = messages(shop.celery)
+    assert message.headers["argsrepr"] == "(3, 4)"
+    assert message.headers["flask_task_context"].startswith("1:signed:shop:")
+    ways.drop_queue(shop.celery)
