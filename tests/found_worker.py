@@ -1,0 +1,38 @@
+"""A worker that is told of no Flask app: it has to be found."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import flask
+from celery import Celery
+
+from flask_task_context import with_request_context
+from tests import shop
+
+
+def create_app() -> flask.Flask:
+    with Path(os.environ["LOADS"]).open("a") as file:
+        file.write("loaded\n")
+    time.sleep(0.3)
+    return shop.create_app()
+
+
+SOURCES = {
+    "FLASK_APP": None,
+    "string": "tests.found_worker:create_app",
+    "factory": create_app,
+}
+app = Celery("found")
+app.conf.update(json.loads(os.environ["SHOP_SETTINGS"])["celery"])
+app.conf.accept_content = ["json"]
+
+
+@app.task(name="found.nap")
+@with_request_context(app=SOURCES[os.environ["APP_SOURCE"]])
+def nap(seconds: float) -> str:
+    time.sleep(seconds)
+    return shop.where()
