@@ -33,7 +33,7 @@ CANVASES: dict[str, t.Callable[[t.Any], t.Any]] = {
     "chord": lambda s: chord([s(1), s(2), s(3)], s(mark="body")),
     "chord then task": lambda s: chain(group(s(1), s(2)), s(mark="b"), s(mark="c")),
     "chord of chains": lambda s: chord(
-        [chain(s(1), s(2)), chain(s(3), s(4))], chain(s(mark="b"), s(mark="c"))
+        [chain(s(1), s(2)), chain(s(3), s(4))], s(mark="b") | s(mark="c")
     ),
     "chord in a chord": lambda s: chord(
         [chord([s(1), s(2)], s(mark="in")), s(3)], s(mark="out")

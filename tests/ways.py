@@ -618,6 +618,8 @@ def close(lab: Lab) -> None:
     for app in (lab.celery, *lab.variants.values()):
         if app.conf.result_backend.startswith("redis"):
             app.backend.result_consumer.stop()
+            # A result that is let go of later would open a new connection.
+            app.backend.result_consumer._pubsub = None
             app.backend.client.connection_pool.disconnect()
     drop_queue(lab.celery)
     lab.close()
