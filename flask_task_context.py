@@ -54,9 +54,11 @@ from celery import Task
 from celery._state import _get_active_apps
 from celery._state import _task_stack
 from celery._state import connect_on_app_finalize
+from celery.app.task import Context
 from celery.local import PromiseProxy
 from celery.local import Proxy
 from celery.signals import before_task_publish
+from celery.signals import task_received
 from click import ClickException
 from flask.cli import ScriptInfo
 from flask.ctx import AppContext
@@ -258,7 +260,11 @@ def apply_async_with_context(
         **(own or {}),
         **(options.pop("headers", None) or {}),
     }
-    return task.apply_async(args, kwargs, headers=headers or None, **options)
+    token = _inherited.set(headers.get(_HEADER))
+    try:
+        return task.apply_async(args, kwargs, headers=headers or None, **options)
+    finally:
+        _inherited.reset(token)
 
 
 @contextlib.contextmanager
@@ -1038,10 +1044,15 @@ def _unseal_with(key: _Key, sealed: _Sealed) -> str:
 
 # -- travel: header -> message -> header --------------------------------------
 
+# What messages inherit that are sent here: inside a restored request, and while
+# ``apply_async_with_context`` sends. (Celery before 5.6 sends ``chord_unlock``
+# without the headers of its canvas.)
+_inherited: contextvars.ContextVar[str | None] = contextvars.ContextVar("header")
+
 
 def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
-    """Our header, or ``None``. Some tools (sentry-sdk before 2.55) put a second
-    dict of headers inside, and Celery then hands out the inner one alone."""
+    """Our header, or ``None``. Some tools (sentry-sdk, ddtrace) put a second dict
+    of headers inside, and Celery then hands out the inner one alone."""
     if not headers:
         return None
     nested = headers.get("headers")
@@ -1050,36 +1061,75 @@ def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
     return headers.get(_HEADER)
 
 
-def _current_message() -> tuple[t.Any, t.Any]:
+def _header_in(message: Context) -> t.Any:
+    header = _header_of(message.headers)
+    return message.get(_HEADER) if header is None else header
+
+
+def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[Context | None, t.Any]:
     """The message that is being worked on, as Celery's request object, and the
     context that it carries. Tasks that are called directly are passed over:
     ``celery.map`` calls its items so."""
     for task in reversed(_task_stack.stack):
-        for request in reversed(task.request_stack.stack):
-            if request.called_directly:
+        for message in reversed(task.request_stack.stack):
+            if message.called_directly:
                 continue
-            header = _header_of(request.headers)
-            if header is None:
-                header = request.get(_HEADER)
-            if header is not None or not request.is_eager:
-                return request, header
+            header = _header_in(message)
+            if header is not None or not message.is_eager:
+                return message, header
+    # When the process of a task was killed, the worker's main process calls its
+    # errbacks, with no more than the failed message.
+    if args and isinstance(args[0], Context):
+        return args[0], _header_in(args[0])
     return None, None
 
 
-def _inherit(headers: dict[str, t.Any] | None = None, **message: t.Any) -> None:
+def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
     """Everything that a task sends carries the context that it came with."""
     if headers is None or _header_of(headers) is not None:
         return
-    _, header = _current_message()
+    header = _inherited.get(None)
+    if header is None:
+        _, header = _current_message()
+    if header is None and (parent := _received.get(headers.get("parent_id", ""))):
+        header = _header_of(parent.request_dict)
     if header is not None:
         headers[_HEADER] = header
-    elif flask.has_request_context() and flask.current_app.config.get(
-        "TASK_CONTEXT_AUTO"
-    ):
-        headers.update(capture_context())
+    elif _captures_always():
+        try:
+            headers.update(capture_context())
+        except Exception as error:  # noqa: BLE001 - Celery would swallow it
+            headers[_HEADER] = _Unsendable(error)
+
+
+def _captures_always() -> bool:
+    config = flask.current_app.config if flask.has_request_context() else {}
+    return bool(config.get("TASK_CONTEXT_AUTO"))
+
+
+class _Unsendable(dict[str, str]):
+    """Stops the message that it stands in. Celery swallows what a signal's receiver
+    raises, but not what its broker raises when it encodes the headers."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__({"": ""})  # an empty dict would be encoded unread
+        self.error = error
+
+    def items(self) -> t.NoReturn:
+        raise self.error
+
+
+# The messages that this worker has, for the errbacks that its main process sends
+# when the process of a task was killed.
+_received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
+
+
+def _remember(request: t.Any = None, **signal: t.Any) -> None:
+    _received[request.id] = request
 
 
 before_task_publish.connect(_inherit, weak=False)
+task_received.connect(_remember, weak=False)
 
 
 # -- restore: header -> request ------------------------------------------------
@@ -1317,7 +1367,7 @@ _served: contextvars.ContextVar[t.Any] = contextvars.ContextVar("message")
 def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.Any]:
     @functools.wraps(body)
     def run(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        message, header = _current_message()
+        message, header = _current_message(args)
         if _runs_in_place(message, header):
             return body(*args, **kwargs)
         work = _work_in_request if header else _work_in_app_context
@@ -1332,7 +1382,7 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
     return run
 
 
-def _runs_in_place(message: t.Any, header: t.Any) -> bool:
+def _runs_in_place(message: Context | None, header: t.Any) -> bool:
     """Whether the body runs where it is called, with no context of its own."""
     if message is not None and _served.get(None) is message:
         return True
@@ -1360,6 +1410,7 @@ def _work_in_request(
     header: str,
 ) -> t.Any:
     _served.set(message)
+    _inherited.set(header)
     with _in_request(header, options.app) as context:
         if options.before_request:
             _run_before_request(context)
