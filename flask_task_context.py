@@ -1222,8 +1222,8 @@ def _decode(payload: str, serializer: TaggedJSONSerializer) -> _Snapshot:
             _environ_from(parts["server"], parts["environ"], body),
             _form_from(body) if "form" in body else None,
             {name: int(value) for name, value in parts.get("limits", {}).items()},
-            parts.get("session"),
-            dict(parts.get("g", {})),
+            None if parts.get("session") is None else dict(parts["session"]),
+            _attributes_from(parts.get("g", {})),
             dict(parts.get("signals", {})),
         )
     except (
@@ -1234,6 +1234,13 @@ def _decode(payload: str, serializer: TaggedJSONSerializer) -> _Snapshot:
         RecursionError,
     ) as error:
         raise BadContext(f"The context cannot be read: {error!r}.") from error
+
+
+def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
+    for name in values:
+        if not name.isidentifier() or name.startswith("__"):
+            raise ValueError(f"{name!r} is no attribute of g")
+    return values
 
 
 def _environ_from(
