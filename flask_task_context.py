@@ -1402,7 +1402,8 @@ def _work_in_app_context(
     args: t.Any,
     kwargs: t.Any,
     options: _Options,
-    *_: t.Any,
+    message: Context | None,
+    header: t.Any,
 ) -> t.Any:
     with _in_app_context(_find_app(options.app)):
         return body(*args, **kwargs)
@@ -1413,8 +1414,8 @@ def _work_in_request(
     args: t.Any,
     kwargs: t.Any,
     options: _Options,
-    message: t.Any,
-    header: str,
+    message: Context | None,
+    header: t.Any,
 ) -> t.Any:
     _served.set(message)
     _inherited.set(header)
