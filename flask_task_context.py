@@ -134,9 +134,11 @@ _SOMETIMES = frozenset(
 _LABELS = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
 _UNTAGGED = {str, int, float, bool, type(None)}
 
+_PUNCTUATION = bytes(n for n in range(128) if not chr(n).isalnum())
 _LIMITS = {"max_content_length", "max_form_memory_size", "max_form_parts"}
 
 _MULTIPART = "multipart/form-data"
+_BODY_KEYS = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"}
 _FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
@@ -362,7 +364,7 @@ def _capture(app: flask.Flask) -> str:
         parts["signals"] = {}
         context_captured.send(app, entries=parts["signals"])
     payload = _encode_parts(parts, settings.serializer)
-    room = _room(settings) - len(payload) - len(',"body":')
+    room = settings.room - len(payload) - len(',"body":')
     if body := _encode_body(request, max(room, 0), settings):
         payload = f'{payload[:-1]},"body":{body}}}'
     header = _seal(payload, settings)
@@ -555,14 +557,17 @@ def _replay(
 def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStream:
     """The body, with no more than ``room`` bytes of it in memory, and all of
     it still there for the view afterwards."""
-    touched = vars(request)
+    environ = request.environ
+    if environ["REQUEST_METHOD"] == "GET" and _BODY_KEYS.isdisjoint(environ):
+        return b""
     length = request.content_length
     if length == 0:
         return b""
+    touched = vars(request)
     # What get_data() has kept; Werkzeug has no public name for it.
     if (cached := touched.get("_cached_data")) is not None:
         return _body_of_cached(request, cached, length, room)
-    source = request.environ["wsgi.input"]
+    source = environ["wsgi.input"]
     if "form" in touched and (
         request.form or request.files or request.mimetype in _FORM_TYPES
     ):
@@ -572,7 +577,7 @@ def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStr
         return source
     if "stream" in touched:
         return _body_of_stream(request, length, room)
-    if length is None and "wsgi.input_terminated" not in request.environ:
+    if length is None and "wsgi.input_terminated" not in environ:
         return b""
     return _body_of_untouched(request, source, length, room)
 
@@ -704,7 +709,7 @@ def _too_long(size: int | None) -> _LeftOutStream:
 def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
     body = _read_body(request, room)
     if isinstance(body, bytes) and body and settings.excludes:
-        body = _without_excluded(request, body, room, settings.excluded)
+        body = _without_excluded(request, body, room, settings)
     if isinstance(body, bytes):
         encoded = _encode_bytes(body)
     elif isinstance(body, _Form):
@@ -720,7 +725,7 @@ def _encode_bytes(body: bytes) -> str:
     if not body:
         return ""
     if body.isascii():
-        return _encode({"text": body.decode("ascii")})
+        return f'{{"text":{_encode(body.decode("ascii"))}}}'
     return _encode({"base64": b64encode(body).decode("ascii")})
 
 
@@ -731,14 +736,18 @@ def _encode_left_out(stream: _LeftOutStream) -> str:
 def _encode_form(form: _Form, room: int, excluded: t.Callable[[str], bool]) -> str:
     fields = [field for field in form.fields if not excluded(field[0])]
     raw = form.raw and [form.raw.what, form.raw.size, form.raw.reason]
-    room -= len(_encode({"form": fields, "files": [], "raw": raw}))
-    files = []
+    parts: dict[str, t.Any] = {"form": fields, "raw": raw} if raw else {"form": fields}
+    encoded = _encode(parts)
+    if not form.files:
+        return encoded
+    room -= len(encoded) + len(',"files":[]')
+    files = parts["files"] = []
     for name, file in form.files:
         if not excluded(name):
             part = _file_part(name, file, room)
             room -= len(_encode(part)) + 1
             files.append(part)
-    return _encode({"form": fields, "files": files, "raw": raw})
+    return _encode(parts)
 
 
 def _file_part(name: str, file: FileStorage, room: int) -> list[t.Any]:
@@ -774,17 +783,29 @@ def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
 
 
 def _without_excluded(
-    request: flask.Request, body: bytes, room: int, excluded: t.Callable[[str], bool]
+    request: flask.Request, body: bytes, room: int, settings: _Settings
 ) -> bytes | _Form | _LeftOutStream:
+    excluded = settings.excluded
     if request.mimetype == _MULTIPART:
         form = _parse_form(request, io.BytesIO(body), room)
         if isinstance(form, _LeftOutStream):
             return form
         names = [name for name, _ in (*form.fields, *form.files)]
         return form if not names or any(map(excluded, names)) else body
+    if not _may_name(body, settings.excluded_words):
+        return body
     if request.mimetype in _FORM_TYPES:
         return b"&".join(p for p in body.split(b"&") if not excluded(_field_name(p)))
     return _json_without_excluded(request, body, excluded)
+
+
+def _may_name(body: bytes, words: tuple[bytes, ...]) -> bool:
+    """Whether an excluded name can be in the body: a short look before all of it
+    is parsed. A name that fits a pattern holds the pattern's longest word."""
+    if not body.isascii() or b"\\" in body or b"%" in body:
+        return True
+    folded = body.lower().translate(None, _PUNCTUATION)
+    return any(word in folded for word in words)
 
 
 def _field_name(pair: bytes) -> str:
@@ -848,7 +869,13 @@ class _Settings:
                 )
             )
         )
+        self.excluded_words = tuple(
+            max(map(_fold, pattern.split("*")), key=len).encode()
+            for pattern in patterns
+        )
         self.serializer: TaggedJSONSerializer = serializer
+        self.decode = json.JSONDecoder(object_hook=serializer.untag).decode
+        self.room = _room(self)
 
 
 def _settings(app: flask.Flask) -> _Settings:
@@ -903,8 +930,16 @@ def _fold(name: str) -> str:
 
 
 class _HMACSHA256(SigningAlgorithm):
+    """With the key's part done once: OpenSSL 3 takes longer to begin an HMAC than
+    to make one."""
+
+    def __init__(self, key: bytes) -> None:
+        self._begun = hmac.new(key, digestmod="sha256")
+
     def get_signature(self, key: bytes, value: bytes) -> bytes:
-        return hmac.digest(key, value, "sha256")
+        digest = self._begun.copy()
+        digest.update(value)
+        return digest.digest()
 
 
 class _Key:
@@ -915,7 +950,8 @@ class _Key:
         #: Tells a foreign key from a damaged message.
         self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
         derived = self._derive("signature")
-        self.signer = Signer(derived, key_derivation="none", algorithm=_HMACSHA256())
+        algorithm = _HMACSHA256(derived)
+        self.signer = Signer(derived, key_derivation="none", algorithm=algorithm)
 
     def _derive(self, purpose: str) -> bytes:
         message = f"flask-task-context {purpose}".encode("ascii")
@@ -1199,7 +1235,7 @@ def _in_request(header: t.Any, option: _AppOption) -> t.ContextManager[t.Any]:
     sealed = _split(header)
     app = _find_app(option, sealed.app_name)
     settings = _settings(app)
-    return _pushed(app, _decode(_unseal(sealed, settings), settings.serializer))
+    return _pushed(app, _decode(_unseal(sealed, settings), settings.decode))
 
 
 # -- restore: snapshot -> request ----------------------------------------------
@@ -1214,9 +1250,9 @@ class _Snapshot(t.NamedTuple):
     entries: dict[str, t.Any]
 
 
-def _decode(payload: str, serializer: TaggedJSONSerializer) -> _Snapshot:
+def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
     try:
-        parts = json.loads(payload, object_hook=serializer.untag)
+        parts = decode(payload)
         body = parts.get("body") or {}
         return _Snapshot(
             _environ_from(parts["server"], parts["environ"], body),
@@ -1276,7 +1312,7 @@ def _stream_from(body: dict[str, t.Any]) -> t.IO[bytes]:
 
 def _form_from(body: dict[str, t.Any]) -> tuple[list[t.Any], list[t.Any]]:
     fields = [(name, value) for name, value in body["form"]]
-    files = [(part[0], _file_from(*part)) for part in body["files"]]
+    files = [(part[0], _file_from(*part)) for part in body.get("files", ())]
     return fields, files
 
 
