@@ -1,0 +1,261 @@
+"""What was measured, as tables and as a plot."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import typing as t
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot
+
+PACKAGES = (
+    "flask-task-context",
+    "Flask",
+    "Werkzeug",
+    "celery",
+    "kombu",
+    "redis",
+    "amqp",
+    "cryptography",
+    "Flask-CeleryExt",
+    "pyperf",
+)
+TITLES = {
+    "capture": "Capture: a request to a header, microseconds",
+    "restore": "Restore: a header to a live request and out again, microseconds",
+    "no context": "A message without a context, microseconds",
+    "run": "A worker's whole work on a message, without a broker, microseconds",
+    "publish": "Publish from inside a request, microseconds",
+    "worker": "Prefork worker, tasks in a second",
+    "bytes": "Bytes of a request",
+    "growth": "Bytes of what grows",
+    "memory": "Resident size of a worker, MiB",
+    "cycles": "Objects left to the garbage collector by 1,000 of them",
+    "import": "Import beyond flask and celery, milliseconds",
+}
+NOTES = {
+    "capture": "On a fresh request each time, whose view has read its session, form or"
+    " JSON. The article's is the dict alone, before any JSON is made of it.",
+    "restore": "Flask itself opens and closes the same request from a ready environ.",
+    "bytes": "The article's is its JSON; it drops the body.",
+    "growth": "A chain's step is counted in the chain's first message, beyond the step"
+    " of a bare task.",
+    "memory": "Every second task is encrypted.",
+}
+EXPLANATION = (
+    "All ways are measured in the same run, in turns; every number is a median. What is"
+    " `encrypted` is the same with `TASK_CONTEXT_ENCRYPT`."
+)
+Values = t.Mapping[str, float]
+
+
+class Results:
+    """Numbers by part, case and way: the median of all that were added."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str, str], list[float]] = {}
+
+    def add(self, part: str, case: str, way: str, *values: float) -> None:
+        self._values.setdefault((part, case, way), []).extend(values)
+
+    def table(self, part: str) -> dict[str, dict[str, float]]:
+        cases: dict[str, dict[str, float]] = {}
+        for (a_part, case, way), values in self._values.items():
+            if a_part == part:
+                cases.setdefault(case, {})[way] = statistics.median(values)
+        return cases
+
+    def parts(self) -> list[str]:
+        return [part for part in TITLES if self.table(part)]
+
+
+# -- targets -------------------------------------------------------------------
+
+
+class Target(t.NamedTuple):
+    """A limit for the worst case of a part: of a ratio to another way, of a difference
+    from one (``beyond``), or of the number itself."""
+
+    part: str
+    text: str
+    limit: float
+    to: str = ""
+    beyond: str = ""
+    at_least: bool = False
+
+    def of(self, values: Values, way: str = "ours") -> float | None:
+        if way not in values or (self.to and self.to not in values):
+            return None
+        if self.to:
+            return values[way] / values[self.to]
+        return values[way] - values.get(self.beyond, 0)
+
+    def worst(self, results: Results, way: str = "ours") -> float | None:
+        found = [self.of(values, way) for values in results.table(self.part).values()]
+        numbers = [number for number in found if number is not None]
+        return (min if self.at_least else max)(numbers, default=None)
+
+    def holds(self, results: Results) -> bool | None:
+        worst = self.worst(results)
+        if worst is None:
+            return None
+        return worst >= self.limit if self.at_least else worst <= self.limit
+
+
+TARGETS = [
+    Target("capture", "capture : the article's", 0.6, "article"),
+    Target("restore", "restore : Flask's own open and close", 1.2, "Flask itself"),
+    Target("restore", "restore : the article's", 0.5, "article"),
+    Target("no context", "no context: µs beyond `app_context()`", 5, beyond="docs"),
+    Target("publish", "`delay_with_context` : `delay`", 1.06, "bare"),
+    Target("worker", "tasks a second : bare Celery's", 0.9, "bare", at_least=True),
+    Target("bytes", "header : the article's JSON and the body", 1.1, "article + body"),
+    Target("memory", "worker's growth over its tasks, MiB", 1),
+    Target("cycles", "objects in reference cycles", 0),
+    Target("import", "import, ms", 2),
+]
+
+
+# -- text ----------------------------------------------------------------------
+
+
+def summary(results: Results) -> str:
+    rows = [["worst case of", "target", "measured", "holds", "encrypted"]]
+    for target in TARGETS:
+        sign = "at least" if target.at_least else "at most"
+        holds = {True: "yes", False: "**no**", None: "not measured"}
+        numbers = [_number(target.worst(results, w)) for w in ("ours", "encrypted")]
+        verdict = holds[target.holds(results)]
+        limit = f"{sign} {target.limit:g}"
+        rows.append([target.text, limit, numbers[0], verdict, numbers[1]])
+    return _table(rows)
+
+
+def details(results: Results) -> str:
+    return "\n\n".join(_section(results, part) for part in results.parts())
+
+
+def _section(results: Results, part: str) -> str:
+    cases = results.table(part)
+    ways = list(dict.fromkeys(way for values in cases.values() for way in values))
+    ratios = [target for target in TARGETS if target.part == part and target.to]
+    rows = [["", *ways, *(f"ours : {target.to}" for target in ratios)]]
+    for case, values in cases.items():
+        numbers = [_number(values.get(way)) for way in ways]
+        rows.append([case, *numbers, *(_number(r.of(values)) for r in ratios)])
+    note = [NOTES[part]] if part in NOTES else []
+    return "\n\n".join([f"## {TITLES[part]}", *note, _table(rows)])
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def line(cells: list[str]) -> str:
+        first, *others = zip(cells, widths, strict=True)
+        right = [cell.rjust(width) for cell, width in others]
+        return f"| {' | '.join([first[0].ljust(first[1]), *right])} |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(rows[0]), line(rule), *map(line, rows[1:])])
+
+
+def versions(brokers: dict[str, str]) -> str:
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    servers = {f"{name} server": version for name, version in brokers.items()}
+    everything = {"Python": platform.python_version(), **found, **servers}
+    listed = ", ".join(f"{name} {version}" for name, version in everything.items())
+    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}; {listed}"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def write(
+    results: Results, brokers: dict[str, str], command: str, folder: Path
+) -> None:
+    today = datetime.datetime.now(tz=datetime.timezone.utc)
+    text = [
+        "# Benchmark",
+        f"`{command}` on {today:%d %B %Y}: {versions(brokers)}.",
+        EXPLANATION,
+        summary(results),
+        "![The same as a plot](results.svg)",
+        details(results),
+    ]
+    (folder / "results.md").write_text("\n\n".join(text) + "\n")
+    plot(results, folder / "results.svg")
+
+
+# -- plot ----------------------------------------------------------------------
+
+GREY = "#808080"  # readable on white and on black
+COLORS = {"ours": "#2f9e6e", "encrypted": "#7a9c3a"}
+BARS = {
+    "capture": ("article", "capture a request"),
+    "restore": ("Flask itself", "restore it"),
+    "publish": ("bare", "publish"),
+    "worker": ("bare", "tasks a second"),
+}
+
+
+def plot(results: Results, file: Path) -> None:
+    """Every way, as the ratio to the one that the target names."""
+    style = {
+        "text.color": GREY,
+        "axes.labelcolor": GREY,
+        "axes.edgecolor": GREY,
+        "xtick.color": GREY,
+        "ytick.color": GREY,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "flask-task-context",
+        "font.family": "sans-serif",
+        "font.size": 9,
+    }
+    parts = [part for part in BARS if results.table(part)]
+    if not parts:
+        return
+    with mpl.rc_context(style):
+        figure, axes = pyplot.subplots(
+            len(parts), 1, figsize=(8, 1.8 * len(parts)), squeeze=False
+        )
+        for axis, part in zip(axes[:, 0], parts, strict=True):
+            _bars(axis, results.table(part), part)
+        figure.tight_layout()
+        figure.savefig(file, transparent=True, metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def _bars(axis: t.Any, cases: dict[str, dict[str, float]], part: str) -> None:
+    base, title = BARS[part]
+    ways = list(next(iter(cases.values())))
+    ratios = [
+        statistics.median(v[way] / v[base] for v in cases.values()) for way in ways
+    ]
+    colors = [COLORS.get(way, GREY) for way in ways]
+    bars = axis.barh(ways, ratios, color=colors, height=0.7)
+    axis.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3)
+    limit = next(x for x in TARGETS if x.part == part and x.to == base).limit
+    axis.axvline(limit, color="#d9534f", linestyle="--", linewidth=1)
+    axis.text(limit, -0.9, f"target {limit:g}", color="#d9534f", ha="center", size=8)
+    axis.set_title(f"{title} ({base} = 1)", loc="left", size=10)
+    axis.invert_yaxis()
+    axis.margins(x=0.1)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.patch.set_alpha(0)
