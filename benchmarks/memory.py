@@ -6,6 +6,7 @@ The worker runs on Celery's in-memory broker, so that 200,000 tasks take a minut
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import flask
 import psutil
 from celery.worker import state
 
+from benchmarks.alternate import Contest
 from benchmarks.brokers import Message
 from benchmarks.brokers import message_of
+from benchmarks.micro import restore
 from benchmarks.micro import run
 from benchmarks.report import Results
 from benchmarks.ways import SHAPES
@@ -57,8 +60,9 @@ def count_cycles(results: Results) -> None:
     """Objects that only the garbage collector could free, after 1,000 tasks."""
     apps = Apps.create(100)
     contests = run(apps, create_celery(apps).tasks)
+    contests["Flask itself"] = restore(apps, SHAPES["browser"])["Flask itself"]
     for way, contest in contests.items():
-        cycles = _cycles(lambda c=contest: c.timed(None))
+        cycles = _cycles(functools.partial(_once, contest))
         results.add("cycles", "a task", way, cycles)
 
     def visits(
@@ -73,9 +77,14 @@ def count_cycles(results: Results) -> None:
         return call
 
     case = "a capture"
-    results.add("cycles", case, "bare", _cycles(visits(apps.signed, int)))
+    results.add("cycles", case, "Flask itself", _cycles(visits(apps.signed, int)))
     for way, app in (("ours", apps.signed), ("encrypted", apps.encrypted)):
         results.add("cycles", case, way, _cycles(visits(app, capture_context)))
+
+
+def _once(contest: Contest) -> None:
+    with contest.around() as argument:
+        contest.timed(argument)
 
 
 def _cycles(call: t.Callable[[], object]) -> int:

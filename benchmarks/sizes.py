@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import typing as t
 
 import celery
 
+from benchmarks.brokers import Message
 from benchmarks.brokers import message_of
 from benchmarks.report import Results
 from benchmarks.ways import HEADER
@@ -49,11 +51,9 @@ def measure(results: Results, quick: bool, progress: t.Callable[[float], None]) 
     one, more = sizes_of(apps, form_of(1)), sizes_of(apps, form_of(101))
     for way, size in more.items():
         results.add("growth", "each more form field", way, (size - one[way]) / 100)
-    short, long = chain_sizes(apps, 10), chain_sizes(apps, 20)
-    for way, size in long.items():
-        growth = (size - short[way] - long["bare"] + short["bare"]) / 10
-        if way != "bare":
-            results.add("growth", "each more step of a chain", way, growth)
+    for way in ("article", "ours", "encrypted"):
+        growth = (chain_price(apps, way, 20) - chain_price(apps, way, 10)) / 10
+        results.add("growth", "each more step of a chain", way, growth)
     ways = {"ours": "import flask_task_context", "encrypted": ENCRYPTION}
     rounds = 3 if quick else 30
     for _ in range(rounds):
@@ -71,22 +71,23 @@ def sizes_of(apps: Apps, shape: Shape) -> dict[str, int]:
     return {"article": article, "article + body": article + len(shape.body), **sizes}
 
 
-def chain_sizes(apps: Apps, steps: int) -> dict[str, int]:
-    """Bytes of a chain's first message."""
+def chain_price(apps: Apps, way: str, steps: int) -> int:
+    """Bytes that the context adds to a chain's first message."""
     app = create_celery(apps)
+    canvas = celery.chain(*[app.tasks[way].si() for _ in range(steps)])
+    send = canvas.delay
+    if way in ("ours", "encrypted"):
+        send = functools.partial(delay_with_context, canvas)
+    flask_app = apps.encrypted if way == "encrypted" else apps.signed
     shape = SHAPES["browser"]
-    sizes = {}
-    for way in ("bare", "article", "ours", "encrypted"):
-        task = app.tasks[way]
-        canvas = celery.chain(*[task.si() for _ in range(steps)])
-        flask_app = apps.encrypted if way == "encrypted" else apps.signed
-        with visit(flask_app, shape, environ_of(flask_app, shape)):
-            if way in ("ours", "encrypted"):
-                message = message_of(app, lambda c=canvas: delay_with_context(c))
-            else:
-                message = message_of(app, canvas.delay)
-        sizes[way] = len(message.body) + len(json.dumps(message.headers))
-    return sizes
+    without = message_of(app, canvas.delay)
+    with visit(flask_app, shape, environ_of(flask_app, shape)):
+        message = message_of(app, send)
+    return size_of(message) - size_of(without)
+
+
+def size_of(message: Message) -> int:
+    return len(message.body) + len(json.dumps(message.headers))
 
 
 def import_time(statements: str) -> float:
