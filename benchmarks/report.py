@@ -197,7 +197,7 @@ def write(
         f"`{command}` on {today:%d %B %Y}: {versions(brokers)}.",
         EXPLANATION,
         summary(results),
-        "![The same as a plot](results.svg)",
+        "![Every way as a ratio, the median of its cases](results.svg)",
         details(results),
     ]
     (folder / "results.md").write_text("\n\n".join(text) + "\n")

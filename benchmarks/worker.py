@@ -55,9 +55,9 @@ def measure(
                     seconds = one_round(
                         app, worker, [messages[way] for way in order], note, times, size
                     )
-                    for way, spent in zip(order, seconds, strict=True):
-                        if number:
-                            results.add("worker", broker, way, size / spent)
+                    spent = dict(zip(order, seconds, strict=True))
+                    for way in WAYS if number else ():
+                        results.add("worker", broker, way, size / spent[way])
                     progress(1 / len(brokers) / (rounds + 1))
 
 
