@@ -29,14 +29,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--output", type=Path, help="a folder for results.md and .svg")
     options = parser.parse_args()
+    complete = not options.quick and set(options.only) == set(PARTS)
+    output = options.output or (Path(__file__).parent if complete else None)
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
     found = {name: server_version(name) for name in BROKERS}
     brokers = {name: version for name, version in found.items() if version}
     for name in found.keys() - brokers.keys():
         print(f"There is no {name} at {BROKERS[name]}: its rows are left out.")
     results = run(list(brokers), options.only, options.quick)
     print(report.details(results), report.summary(results), sep="\n\n")
-    complete = not options.quick and set(options.only) == set(PARTS)
-    output = options.output or (Path(__file__).parent if complete else None)
     if output:
         command = "python -m benchmarks --quick" if options.quick else "make bench"
         report.write(results, brokers, command, output)
