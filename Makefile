@@ -3,18 +3,19 @@ PYTHON ?= python3
 VENV = .venv
 STAMP = $(VENV)/$(1)/stamp
 
-.PHONY: help test demo demo-serve lint types tox clean
+.PHONY: help test demo demo-serve bench lint types tox clean
 
 help:
 	@echo "make test        run all tests"
 	@echo "make demo        run the main job: two visitors, a worker, two mails"
 	@echo "make demo-serve  leave the demo running, with a page to try by hand"
+	@echo "make bench       measure it beside the other ways, with targets (about 10 minutes)"
 	@echo "make lint types  what CI checks beside the tests"
 	@echo "make tox         the tests on every Python and on the oldest versions"
 
 # $(1): name, $(2): what pip installs
 define environment
-$(call STAMP,$(1)): setup.cfg pyproject.toml $(wildcard tests/requirements.txt examples/requirements.txt)
+$(call STAMP,$(1)): setup.cfg pyproject.toml $(wildcard */requirements.txt)
 	$(PYTHON) -m venv $(VENV)/$(1)
 	$(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 	touch $$@
@@ -22,6 +23,7 @@ endef
 
 $(eval $(call environment,test,-e '.[encryption]' -r tests/requirements.txt))
 $(eval $(call environment,demo,-e . -r examples/requirements.txt))
+$(eval $(call environment,bench,-e '.[encryption]' -r benchmarks/requirements.txt))
 $(eval $(call environment,lint,ruff))
 $(eval $(call environment,types,-e '.[encryption]' mypy 'pyright[nodejs]'))
 $(eval $(call environment,tox,tox))
@@ -35,6 +37,9 @@ demo: $(call STAMP,demo)
 
 demo-serve: $(call STAMP,demo)
 	@$(VENV)/demo/bin/python -m examples.demo --serve $(ARGS)
+
+bench: $(call STAMP,bench)
+	$(VENV)/bench/bin/python -m benchmarks $(ARGS)
 
 lint: $(call STAMP,lint)
 	$(VENV)/lint/bin/ruff check .
