@@ -149,6 +149,7 @@ _HUNG_UP = "the client hung up while sending it"
 _NO_CRYPTOGRAPHY = (
     "Install the package 'cryptography': 'flask-task-context[encryption]' brings it."
 )
+_UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _MARK = "_flask_task_context"
 
 # Flask 3.2 merges the request context into the app context.
@@ -491,10 +492,15 @@ def _too_large(size: int, parts: dict[str, t.Any], settings: _Settings) -> Captu
 # -- capture: the body, at whatever stage the view has it --------------------
 
 
-class _Form(t.NamedTuple):
-    fields: list[tuple[str, str]]
-    files: list[tuple[str, FileStorage]]
-    raw: _LeftOutStream | None = None
+class _Form:
+    """A parsed body, and what stands for its bytes where the view still has them."""
+
+    def __init__(
+        self, fields: t.Any, files: t.Any, raw: _LeftOutStream | None = None
+    ) -> None:
+        self.fields: list[tuple[str, str]] = list(fields.items(multi=True))
+        self.files: list[tuple[str, FileStorage]] = list(files.items(multi=True))
+        self.raw = raw
 
 
 class _LeftOutStream(io.RawIOBase):
@@ -572,7 +578,7 @@ def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStr
         request.form or request.files or request.mimetype in _FORM_TYPES
     ):
         raw = source if isinstance(source, _LeftOutStream) else None
-        return _Form(*_form_items(request.form, request.files), raw)
+        return _Form(request.form, request.files, raw)
     if isinstance(source, _LeftOutStream):
         return source
     if "stream" in touched:
@@ -586,7 +592,7 @@ def _body_of_cached(
     request: flask.Request, cached: bytes, length: int | None, room: int
 ) -> bytes | _Form | _LeftOutStream:
     if "form" in vars(request) and not cached:
-        return _Form(*_form_items(request.form, request.files))
+        return _Form(request.form, request.files)
     if length is not None and len(cached) < length:
         return _left_out_body(length, _BEGUN)
     if len(cached) > room and request.mimetype == _MULTIPART:
@@ -664,11 +670,7 @@ def _parse_form(
         )
     except HTTPException as error:
         return _left_out_body(length, f"its form is refused: {error.description}")
-    return _Form(*_form_items(fields, files), _left_out_body(length, _FORM_ALONE))
-
-
-def _form_items(fields: t.Any, files: t.Any) -> tuple[list[t.Any], list[t.Any]]:
-    return list(fields.items(multi=True)), list(files.items(multi=True))
+    return _Form(fields, files, _left_out_body(length, _FORM_ALONE))
 
 
 def _read(source: t.IO[bytes], size: int) -> tuple[bytes, Exception | None]:
@@ -1010,37 +1012,31 @@ def _room(settings: _Settings) -> int:
     return settings.max_size - len(around) - _SIGNATURE
 
 
-class _Sealed(t.NamedTuple):
-    header: str
-    kind: str
-    app_name: str
-    key_id: str
-    prefix: str
-    payload: str
+class _Sealed:
+    """What a header says of itself; :func:`_unseal` proves it."""
 
-
-def _split(header: t.Any) -> _Sealed:
-    """Read what a header says of itself; :func:`_unseal` proves it."""
-    if not isinstance(header, str) or not header.isascii():
-        raise BadContext("The context is not one that flask-task-context wrote.")
-    version, _, rest = header.partition(":")
-    if version.isdecimal() and int(version[:9]) > int(_FORMAT):
-        raise BadContext(
-            f"The context has format {version[:9]}, and this flask-task-context"
-            f" ({__version__}) reads up to {_FORMAT}: update it in the worker first."
-        )
-    parts = rest.split(":", 4)
-    if version != _FORMAT or len(parts) != 5 or not parts[3].isdecimal():
-        raise BadContext("The context is not one that flask-task-context wrote.")
-    kind, name, key_id, length, payload = parts
-    expected = int(length[:9]) + (_SIGNATURE if kind == "signed" else 0)
-    if len(payload) != expected or length != str(int(length[:9])):
-        raise BadContext(
-            f"The context was cut or changed on its way: {len(payload)} characters"
-            f" have arrived where {expected} were sent."
-        )
-    prefix = f"{version}:{kind}:{name}:{key_id}"
-    return _Sealed(header, kind, unquote(name), key_id, prefix, payload)
+    def __init__(self, header: t.Any) -> None:
+        if not isinstance(header, str) or not header.isascii():
+            raise BadContext("The context is not one that flask-task-context wrote.")
+        version, _, rest = header.partition(":")
+        if version.isdecimal() and int(version[:9]) > int(_FORMAT):
+            raise BadContext(
+                f"The context has format {version[:9]}, and this flask-task-context"
+                f" ({__version__}) reads up to {_FORMAT}: update it in the worker first."
+            )
+        parts = rest.split(":", 4)
+        if version != _FORMAT or len(parts) != 5 or not parts[3].isdecimal():
+            raise BadContext("The context is not one that flask-task-context wrote.")
+        self.header = header
+        self.kind, name, self.key_id, length, self.payload = parts
+        self.app_name = unquote(name)
+        self.prefix = f"{version}:{self.kind}:{name}:{self.key_id}"
+        expected = int(length[:9]) + (_SIGNATURE if self.kind == "signed" else 0)
+        if len(self.payload) != expected or length != str(int(length[:9])):
+            raise BadContext(
+                f"The context was cut or changed on its way: {len(self.payload)}"
+                f" characters have arrived where {expected} were sent."
+            )
 
 
 def _unseal(sealed: _Sealed, settings: _Settings) -> str:
@@ -1232,7 +1228,7 @@ def _in_app_context(app: flask.Flask) -> t.ContextManager[t.Any]:
 
 
 def _in_request(header: t.Any, option: _AppOption) -> t.ContextManager[t.Any]:
-    sealed = _split(header)
+    sealed = _Sealed(header)
     app = _find_app(option, sealed.app_name)
     settings = _settings(app)
     return _pushed(app, _decode(_unseal(sealed, settings), settings.decode))
@@ -1241,34 +1237,24 @@ def _in_request(header: t.Any, option: _AppOption) -> t.ContextManager[t.Any]:
 # -- restore: snapshot -> request ----------------------------------------------
 
 
-class _Snapshot(t.NamedTuple):
-    environ: dict[str, t.Any]
-    form: tuple[list[t.Any], list[t.Any]] | None
-    limits: dict[str, int]
-    session: dict[str, t.Any] | None
-    g: dict[str, t.Any]
-    entries: dict[str, t.Any]
+class _Snapshot:
+    """What a payload holds, checked."""
+
+    def __init__(self, parts: dict[str, t.Any]) -> None:
+        body = parts.get("body") or {}
+        session = parts.get("session")
+        self.environ = _environ_from(parts["server"], parts["environ"], body)
+        self.form = _form_from(body) if "form" in body else None
+        self.limits = {k: int(v) for k, v in parts.get("limits", {}).items()}
+        self.session = None if session is None else dict(session)
+        self.g = _attributes_from(parts.get("g", {}))
+        self.entries = dict(parts.get("signals", {}))
 
 
 def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
     try:
-        parts = decode(payload)
-        body = parts.get("body") or {}
-        return _Snapshot(
-            _environ_from(parts["server"], parts["environ"], body),
-            _form_from(body) if "form" in body else None,
-            {name: int(value) for name, value in parts.get("limits", {}).items()},
-            None if parts.get("session") is None else dict(parts["session"]),
-            _attributes_from(parts.get("g", {})),
-            dict(parts.get("signals", {})),
-        )
-    except (
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:
+        return _Snapshot(decode(payload))
+    except _UNREADABLE as error:
         raise BadContext(f"The context cannot be read: {error!r}.") from error
 
 
@@ -1398,10 +1384,13 @@ def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.An
 # -- run: a task's body, in its request ----------------------------------------
 
 
-class _Options(t.NamedTuple):
-    app: _AppOption
-    before_request: bool
-    after_request: bool
+class _Options:
+    def __init__(
+        self, app: _AppOption, before_request: bool, after_request: bool
+    ) -> None:
+        self.app = app
+        self.before_request = before_request
+        self.after_request = after_request
 
 
 _served: contextvars.ContextVar[t.Any] = contextvars.ContextVar("message")
@@ -1486,12 +1475,13 @@ def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
 # -- decorate: functions, classes, and tasks that Celery has not made yet ------
 
 
-class _Shared(t.NamedTuple):
+class _Shared:
     """A task of which every Celery app makes its own copy."""
 
-    function: t.Callable[..., t.Any]
-    name: str | None
-    options: _Options
+    def __init__(
+        self, function: t.Callable[..., t.Any], name: str | None, options: _Options
+    ) -> None:
+        self.function, self.name, self.options = function, name, options
 
 
 _shared: list[_Shared] = []
