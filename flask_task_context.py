@@ -38,12 +38,14 @@ import sys
 import tempfile
 import threading
 import typing as t
+import unicodedata
 import warnings
 import weakref
 from base64 import b64decode
 from base64 import b64encode
 from base64 import urlsafe_b64decode
 from base64 import urlsafe_b64encode
+from itertools import chain
 from urllib.parse import quote
 from urllib.parse import unquote
 from urllib.parse import unquote_plus
@@ -97,15 +99,20 @@ _EXCLUDE = (
     "cookie",
     "*access-key*",
     "*api-key*",
+    "*auth-key*",
+    "*bearer*",
     "*credential*",
     "*csrf*",
     "*jwt*",
+    "pass",
+    "*passcode*",
     "*passphrase*",
     "*passwd*",
     "*password*",
     "*private-key*",
     "*pwd*",
     "*secret*",
+    "*session-id*",
     "*subscription-key*",
     "*token*",
     "*xsrf*",
@@ -149,7 +156,14 @@ _HUNG_UP = "the client hung up while sending it"
 _NO_CRYPTOGRAPHY = (
     "Install the package 'cryptography': 'flask-task-context[encryption]' brings it."
 )
-_UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_UNREADABLE = (
+    AttributeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 _MARK = "_flask_task_context"
 
 # Flask 3.2 merges the request context into the app context.
@@ -382,7 +396,11 @@ def _server_of(environ: dict[str, t.Any]) -> list[t.Any]:
 def _environ_of(
     environ: dict[str, t.Any], travels: t.Callable[[str], bool]
 ) -> dict[str, str]:
-    variables = {key: value for key, value in environ.items() if travels(key)}
+    variables = {
+        key: value
+        for key, value in environ.items()
+        if travels(key) and isinstance(value, str)
+    }
     inherited, others = _process_variables()
     if inherited and not others.isdisjoint(environ):
         for key, value in inherited.items():
@@ -406,11 +424,13 @@ def _process_variables() -> tuple[dict[str, str], frozenset[str]]:
 def _session_values(app: flask.Flask) -> dict[str, t.Any] | None:
     context = _request_context()
     session = getattr(context, _session_attribute(context))
-    if _has_no_session(app, session):
+    # It is None while a session interface opens it.
+    if session is None or _has_no_session(app, session):
         return None
-    accessed = session.accessed
+    accessed = getattr(session, "accessed", None)
     values = dict(session)
-    session.accessed = accessed
+    if getattr(session, "accessed", None) != accessed:
+        session.accessed = accessed
     return values
 
 
@@ -445,10 +465,12 @@ def _encode_parts(parts: dict[str, t.Any], serializer: TaggedJSONSerializer) -> 
                 for part, values in parts.items()
             }
         )
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError) as error:
         for label, name, value in _labelled(parts):
             _check_serializable(label, {name: value}, serializer)
-        raise
+        raise CaptureError(
+            f"The request cannot travel with a task: {error}."
+        ) from error
 
 
 def _tag(values: dict[str, t.Any], serializer: TaggedJSONSerializer) -> t.Any:
@@ -508,6 +530,9 @@ class _LeftOutStream(io.RawIOBase):
 
     def __init__(self, what: str, size: int | None, reason: str) -> None:
         self.what, self.size, self.reason = what, size, reason
+
+    def readable(self) -> bool:
+        return True
 
     def _fail(self, *args: t.Any) -> t.NoReturn:
         size = "of unknown size" if self.size is None else f"{self.size} bytes"
@@ -597,6 +622,8 @@ def _body_of_cached(
         return _left_out_body(length, _BEGUN)
     if len(cached) > room and request.mimetype == _MULTIPART:
         return _parse_form(request, io.BytesIO(cached), room)
+    if len(cached) > room:
+        return _too_long(len(cached))
     return cached
 
 
@@ -669,7 +696,7 @@ def _parse_form(
             stream, request.mimetype, length, request.mimetype_params
         )
     except HTTPException as error:
-        return _left_out_body(length, f"its form is refused: {error.description}")
+        return _left_out_body(length, f"Flask refuses its form ({error.name})")
     return _Form(fields, files, _left_out_body(length, _FORM_ALONE))
 
 
@@ -714,8 +741,10 @@ def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
         body = _without_excluded(request, body, room, settings)
     if isinstance(body, bytes):
         encoded = _encode_bytes(body)
-    elif isinstance(body, _Form):
+    elif isinstance(body, _Form) and sum(map(len, chain(*body.fields))) <= room:
         encoded = _encode_form(body, room, settings.excluded)
+    elif isinstance(body, _Form):
+        return _encode_left_out(_too_long(request.content_length))
     else:
         return _encode_left_out(body)
     if len(encoded) > room:
@@ -775,11 +804,12 @@ def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
         return (stream.content if stream.size <= limit else None), stream.size
     try:
         position = stream.tell()
-        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0, io.SEEK_END)
+        size = stream.tell()
         stream.seek(0)
         content = stream.read() if size <= limit else None
         stream.seek(position)
-    except ValueError:  # closed
+    except (AttributeError, OSError, ValueError):  # closed, or of one direction
         return None, None
     return content, size
 
@@ -833,7 +863,11 @@ def _json_without_excluded(
         return _left_out_body(
             len(body), "TASK_CONTEXT_EXCLUDE cannot be applied to JSON that is broken"
         )
-    return _encode(value).encode("ascii") if removed else body
+    if not removed:
+        return body
+    # Shorter than it was, so that it is not over a limit that the view's was under.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 # -- seal: payload <-> header ------------------------------------------------
@@ -844,10 +878,15 @@ class _Settings:
 
     def __init__(self, app: flask.Flask, config: tuple[t.Any, ...]) -> None:
         secrets, encrypt, max_size, self.g, patterns, serializer = config
-        if not isinstance(max_size, int):
+        if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
             raise TypeError(
                 f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters."
             )
+        for name in self.g:
+            if not name.isidentifier() or name.startswith("__"):
+                raise ValueError(
+                    f"TASK_CONTEXT_G holds {name!r}, which is no attribute of g."
+                )
         if encrypt and not secrets:
             raise RuntimeError(
                 f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {app.name!r}"
@@ -906,15 +945,21 @@ def _names(
     names = config.get(key)
     if names is None:
         return default
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if isinstance(names, str) or not isinstance(names, t.Collection):
         raise TypeError(f"{key} is {names!r}: make it a list of names.")
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{key} holds {name!r}: make it a list of names.")
     return tuple(names)
 
 
 def _secret_keys(app: flask.Flask) -> tuple[str | bytes, ...]:
     if not app.secret_key:
         return ()
-    return (app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ()))
+    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
+    if isinstance(fallbacks, str | bytes):
+        raise TypeError("SECRET_KEY_FALLBACKS is one key: make it a list of keys.")
+    return (app.secret_key, *filter(None, fallbacks))
 
 
 def _matcher(patterns: tuple[str, ...]) -> t.Callable[[str], bool]:
@@ -924,11 +969,12 @@ def _matcher(patterns: tuple[str, ...]) -> t.Callable[[str], bool]:
         return lambda name: False
     regexes = (".*".join(map(_fold, pattern.split("*"))) for pattern in patterns)
     matches = re.compile("|".join(regexes)).fullmatch
-    return functools.lru_cache(maxsize=1024)(lambda name: bool(matches(_fold(name))))
+    cached = functools.lru_cache(maxsize=1024)(lambda name: bool(matches(_fold(name))))
+    return lambda name: (cached if len(name) < 100 else cached.__wrapped__)(name)
 
 
 def _fold(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 class _HMACSHA256(SigningAlgorithm):
@@ -1112,8 +1158,9 @@ def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[Context | None, t.An
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message.
     if args and isinstance(args[0], Context):
-        return args[0], _header_in(args[0])
-    return None, None
+        header = _header_in(args[0])
+        return args[0], _header_received(args[0].id) if header is None else header
+    return None, _inherited.get(None)
 
 
 def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
@@ -1123,15 +1170,15 @@ def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
     header = _inherited.get(None)
     if header is None:
         _, header = _current_message()
-    if header is None and (parent := _received.get(headers.get("parent_id", ""))):
-        header = _header_of(parent.request_dict)
+    if header is None:
+        header = _header_received(headers.get("parent_id"))
     if header is not None:
         headers[_HEADER] = header
     elif _captures_always():
         try:
             headers.update(capture_context())
         except Exception as error:  # noqa: BLE001 - Celery would swallow it
-            headers[_HEADER] = _Unsendable(error)
+            signal["properties"]["expiration"] = _Unsendable(error)
 
 
 def _captures_always() -> bool:
@@ -1139,21 +1186,40 @@ def _captures_always() -> bool:
     return bool(config.get("TASK_CONTEXT_AUTO"))
 
 
-class _Unsendable(dict[str, str]):
-    """Stops the message that it stands in. Celery swallows what a signal's receiver
-    raises, but not what its broker raises when it encodes the headers."""
+class _Unsendable:
+    """Stops the message whose expiration it is. Celery swallows what a receiver of
+    its signal raises, but not what kombu raises when it reckons in milliseconds."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__({"": ""})  # an empty dict would be encoded unread
         self.error = error
 
-    def items(self) -> t.NoReturn:
+    def __mul__(self, other: int) -> t.NoReturn:
         raise self.error
 
 
 # The messages that this worker has, for the errbacks that its main process sends
 # when the process of a task was killed.
 _received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
+
+
+def _header_received(task_id: str | None) -> t.Any:
+    """The context of this message, or of one in the header of the chord whose body
+    it is: errbacks of a chord are called in the name of its body."""
+    for message in [_received.get(task_id or ""), *list(_received.values())]:
+        if message and task_id in {message.id, *_ids_of(message.chord)}:
+            return _header_of(message.request_dict)
+    return None
+
+
+def _ids_of(body: t.Any) -> t.Iterator[str | None]:
+    if body:
+        yield body["options"].get("task_id")
+        for part in body["kwargs"].get("tasks", ()) if _is_group(body) else ():
+            yield from _ids_of(part)
+
+
+def _is_group(signature: t.Any) -> bool:
+    return bool(signature.get("subtask_type") == "group")
 
 
 def _remember(request: t.Any = None, **signal: t.Any) -> None:
@@ -1272,12 +1338,8 @@ def _environ_from(
         if key[:5] != "HTTP_" and key not in _SOMETIMES:
             raise ValueError(f"{key!r} is no request variable")
     always = {k: v for k, v in zip(_ALWAYS, server, strict=True) if v is not None}
-    text = "".join(value for value in server if not isinstance(value, bool | None))
-    headers = "".join(variables.values())
-    if not (text + headers).isascii():
-        (text + headers).encode("latin-1")
-    if "\r" in headers or "\n" in headers or "\0" in headers:
-        raise ValueError("a request header holds a control character")
+    "".join([always["REQUEST_METHOD"], always["wsgi.url_scheme"], *variables.values()])
+    "".join(v for v in server if isinstance(v, str)).encode("latin-1")
     return {
         **always,
         **variables,
@@ -1297,7 +1359,7 @@ def _stream_from(body: dict[str, t.Any]) -> t.IO[bytes]:
 
 
 def _form_from(body: dict[str, t.Any]) -> tuple[list[t.Any], list[t.Any]]:
-    fields = [(name, value) for name, value in body["form"]]
+    fields = [(str(name), str(value)) for name, value in body["form"]]
     files = [(part[0], _file_from(*part)) for part in body.get("files", ())]
     return fields, files
 
@@ -1370,15 +1432,20 @@ class _SessionCopy:
 
 
 @functools.lru_cache(maxsize=16)
-def _session_copy_class(null_session_class: type) -> t.Any:
-    return type("SessionCopy", (_SessionCopy, null_session_class), {})
+def _session_copy_class(null_class: type, session_class: type) -> t.Any:
+    # With the methods of the app's own session class, where that is another.
+    own = () if issubclass(null_class, session_class) else (session_class,)
+    return type("SessionCopy", (_SessionCopy, null_class, *own), {})
 
 
 def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.Any:
     interface = app.session_interface
-    if values is None:
-        return interface.make_null_session(app)
-    return _session_copy_class(interface.null_session_class)(values)
+    session = interface.make_null_session(app)
+    if values is not None:
+        own = getattr(interface, "session_class", SecureCookieSession)
+        session.__class__ = _session_copy_class(type(session), own)
+        dict.update(t.cast("dict[str, t.Any]", session), values)
+    return session
 
 
 # -- run: a task's body, in its request ----------------------------------------
@@ -1491,15 +1558,15 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
     # The type alone: an ``isinstance`` would make Celery evaluate a lazy task.
     if type(task) is PromiseProxy and not task.__evaluated__():
         _decorate_copies(_lazy_task(task, options))
-        task.__then__(lambda: _decorate_task(task, options))
+        task.__then__(lambda: _decorate_made(task, options))
     elif type(task) is Proxy:
         _decorate_copies(_shared_task(task, options))
     elif isinstance(task, Task):
-        _decorate_task(task, options)
+        _decorate_made(task, options)
         _decorate_copies(_Shared(_function_of(task), task.name, options))
     elif inspect.isclass(task) and issubclass(task, Task):
-        _decorate_task(task, options)
-    elif callable(task):
+        _decorate_class(task, options)
+    elif callable(task) and not inspect.isclass(task):
         return _decorate_function(task, options)
     else:
         raise TypeError(
@@ -1512,34 +1579,48 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
 def _decorate_function(
     function: t.Callable[..., t.Any], options: _Options
 ) -> t.Callable[..., t.Any]:
-    _refuse_twice(function)
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"{_name(function)} is an async function, which Celery does not await: its"
-            " body would run outside of the request. Make it a plain function."
-        )
-    if inspect.isgeneratorfunction(function):
-        raise TypeError(
-            f"{_name(function)} is a generator function: its body would run outside"
-            " of the request. Return a list."
-        )
+    _refuse(function)
     return _wrap(function, options)
 
 
-def _refuse_twice(function: t.Callable[..., t.Any]) -> None:
+def _refuse(function: t.Any) -> None:
+    """:raises TypeError: for what would not run in its request."""
+    name = repr(getattr(function, "__qualname__", function))
+    called = getattr(type(function), "__call__", None)  # noqa: B004 - its kind matters
     if hasattr(function, _MARK):
+        raise TypeError(f"{name} has '@with_request_context' twice: keep one of them.")
+    if not hasattr(function, "__name__"):
+        raise TypeError(f"{name} has no name: decorate a function that calls it.")
+    if any(map(inspect.iscoroutinefunction, (function, called))) or (
+        inspect.isasyncgenfunction(function)
+    ):
         raise TypeError(
-            f"{_name(function)} has '@with_request_context' twice: keep one of them."
+            f"{name} is an async function, which Celery does not await: its body would"
+            " run outside of the request. Make it a plain function."
         )
-
-
-def _name(function: t.Callable[..., t.Any]) -> str:
-    return repr(getattr(function, "__qualname__", function))
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"{name} is a generator function: its body would run outside of the"
+            " request. Return a list."
+        )
 
 
 def _decorate_task(task: t.Any, options: _Options) -> None:
     attribute = _body_attribute(task)
     setattr(task, attribute, _decorate_function(getattr(task, attribute), options))
+
+
+def _decorate_class(task_class: t.Any, options: _Options) -> None:
+    if task_class.run is Task.run:
+        raise TypeError(f"{task_class!r} has no 'run' of its own: decorate its tasks.")
+    _decorate_task(task_class, options)
+
+
+def _decorate_made(task: t.Any, options: _Options) -> None:
+    """Where Celery made the task again, it has given the one that it had."""
+    mark = getattr(getattr(task, _body_attribute(task)), _MARK, None)
+    if mark is None or vars(mark) != vars(options):
+        _decorate_task(task, options)
 
 
 def _body_attribute(task: t.Any) -> str:
@@ -1555,14 +1636,14 @@ def _function_of(task: t.Any) -> t.Any:
 def _lazy_task(proxy: t.Any, options: _Options) -> _Shared:
     (function,) = object.__getattribute__(proxy, "_Proxy__args")
     name = object.__getattribute__(proxy, "_Proxy__kwargs").get("name")
-    _refuse_twice(function)
+    _refuse(function)
     return _Shared(function, name, options)
 
 
 def _shared_task(proxy: t.Any, options: _Options) -> _Shared:
     source = object.__getattribute__(proxy, "_Proxy__local")
     variables = inspect.getclosurevars(source).nonlocals
-    _refuse_twice(variables["fun"])
+    _refuse(variables["fun"])
     return _Shared(variables["fun"], variables["name"], options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 import typing as t
@@ -250,6 +251,10 @@ def test_a_thread_that_a_task_starts_has_no_context_of_it(plain_shop: Shop) -> N
 async def coroutine() -> None: ...
 
 
+class AsyncCall:
+    async def __call__(self) -> None: ...
+
+
 def generator() -> t.Iterator[int]:
     yield 1
 
@@ -266,6 +271,8 @@ async def async_generator() -> t.AsyncIterator[int]:
         (coroutine, "'coroutine' is an async function"),
         (async_generator, "'async_generator' is an async function"),
         (generator, "'generator' is a generator function"),
+        (AsyncCall(), "has no name"),
+        (functools.partial(shop.add, 1), "has no name"),
     ],
 )
 def test_what_cannot_be_a_task_is_refused_at_once(wrong: t.Any, message: str) -> None:
@@ -274,12 +281,10 @@ def test_what_cannot_be_a_task_is_refused_at_once(wrong: t.Any, message: str) ->
         with_request_context(wrong)
 
 
-@pytest.mark.parametrize("kind", ["function", "lazy", "shared", "task"])
+@pytest.mark.parametrize("kind", ["function", "lazy", "shared"])
 def test_twice_is_refused_at_once(kind: str) -> None:
     """The decorator both below and above would open the request twice."""
     celery = plain_celery()
-    if kind == "task":
-        celery.finalize()
 
     def decorated() -> None: ...
 
@@ -287,8 +292,43 @@ def test_twice_is_refused_at_once(kind: str) -> None:
     task = {
         "function": lambda: function,
         "lazy": lambda: celery.task(function, shared=False),
-        "task": lambda: celery.task(function, shared=False),
         "shared": lambda: shared_task(function, name="twice.shared"),
     }[kind]()
     with pytest.raises(TypeError, match="decorated' has '@with_request_context' twice"):
         with_request_context(task)
+
+
+def test_a_task_that_is_defined_again_stays_decorated_once(plain_shop: Shop) -> None:
+    """As in an app factory that runs once per test: Celery gives the task it has."""
+    celery = plain_celery()
+
+    def create() -> t.Any:
+        task = celery.task(shop.where, name="again", shared=False)
+        return with_request_context(task)
+
+    first, second = create(), create()
+    celery.finalize()
+    third = create()
+    init_app(plain_shop.flask)
+    for task in (first, second, third):
+        assert task() == "app context"
+    with pytest.raises(TypeError, match="where' has '@with_request_context' twice"):
+        with_request_context(after_request=False)(third)
+
+
+def test_a_bad_shared_task_is_refused_where_it_stands(plain_shop: Shop) -> None:
+    """It raises at import, and takes nothing from the tasks after it."""
+    with pytest.raises(TypeError, match="'generator' is a generator function"):
+        with_request_context(shared_task(generator, name="bad.rows"))
+    good = with_request_context(shared_task(shop.where, name="bad.good"))
+    init_app(plain_shop.flask)
+    assert plain_celery().tasks["bad.good"].apply().get() == "app context"
+    assert good.name == "bad.good"
+
+
+def test_a_class_without_a_run_of_its_own_is_refused() -> None:
+    """Its tasks bring their own ``run``: the decorator belongs to them."""
+    with pytest.raises(TypeError, match="has no 'run' of its own: decorate its tasks"):
+        with_request_context(CallsSuper)
+    with pytest.raises(TypeError, match="is no function and no task"):
+        with_request_context(dict)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import functools
 import itertools
 import os
 import shutil
@@ -540,7 +541,7 @@ def lab_settings(broker: str, folder: Path, **conf: t.Any) -> dict[str, t.Any]:
     settings = celery_settings(broker, folder)
     if broker == "redis":
         settings["result_backend"] = settings["broker_url"]
-    write_certificate(folder)
+    keys = certificate_folder()
     return {
         **settings,
         "accept_content": ["json", "pickle", "yaml", "msgpack", "auth"],
@@ -548,10 +549,19 @@ def lab_settings(broker: str, folder: Path, **conf: t.Any) -> dict[str, t.Any]:
         "result_chord_retry_interval": 0.1,
         "result_expires": 600,
         "worker_lost_wait": 0.2,
-        "security_key": str(folder / "key.pem"),
-        "security_certificate": str(folder / "certificate.pem"),
+        "security_key": str(keys / "key.pem"),
+        "security_certificate": str(keys / "certificate.pem"),
         **conf,
     }
+
+
+@functools.cache
+def certificate_folder() -> Path:
+    """One key for all labs: kombu has one ``auth`` serializer in a process."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    write_certificate(folder)
+    return folder
 
 
 def write_certificate(folder: Path) -> None:
