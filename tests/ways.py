@@ -332,6 +332,17 @@ CALLING = [
         inside=False,
     ),
     Way(
+        "`task_always_eager`, a chord with `headers=context` outside a request",
+        lambda c: apply_async_with_context(
+            chord(
+                [eager(c, "trace").s(), eager(c, "trace").s()], eager(c, "trace").s()
+            ),
+            headers=c.headers(),
+        ),
+        count=3,
+        inside=False,
+    ),
+    Way(
         "`task_always_eager`, a canvas in a view",
         lambda c: delay_with_context(
             chain(
@@ -506,6 +517,27 @@ ENDINGS = [
         "errback_three": "three arguments",
     }.items()
 ]
+CHORD_ENDINGS = [
+    Way(
+        f"an errback of {arguments} of a chord, after {ending} in its header",
+        lambda c, name=name, errback=errback: unread(
+            delay_with_context,
+            chord(
+                [c.task("trace").s(), c.task(name).s()],
+                c.task("trace").s().on_error(c.note(errback)),
+            ),
+        ),
+        once=False,
+    )
+    for name, ending in {
+        "hang": "a hard time limit",
+        "die": "a killed process",
+    }.items()
+    for errback, arguments in {
+        "errback_one": "one argument",
+        "errback_three": "three arguments",
+    }.items()
+]
 CHILDREN = [
     Way(
         "what the task sends by plain `.delay()`, three deep",
@@ -520,6 +552,7 @@ WAYS = [
     *AGAIN,
     *CANVAS,
     *ENDINGS,
+    *CHORD_ENDINGS,
     *CHILDREN,
 ]
 
