@@ -1205,8 +1205,12 @@ _received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary
 def _header_received(task_id: str | None) -> t.Any:
     """The context of this message, or of one in the header of the chord whose body
     it is: errbacks of a chord are called in the name of its body."""
-    for message in [_received.get(task_id or ""), *list(_received.values())]:
-        if message and task_id in {message.id, *_ids_of(message.chord)}:
+    if task_id is None:
+        return None
+    if message := _received.get(task_id):
+        return _header_of(message.request_dict)
+    for message in list(_received.values()):
+        if task_id in _ids_of(message.chord):
             return _header_of(message.request_dict)
     return None
 
