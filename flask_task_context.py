@@ -945,11 +945,12 @@ def _names(
     names = config.get(key)
     if names is None:
         return default
-    if isinstance(names, str) or not isinstance(names, t.Collection):
+    if (
+        isinstance(names, str)
+        or not isinstance(names, t.Collection)
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise TypeError(f"{key} is {names!r}: make it a list of names.")
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"{key} holds {name!r}: make it a list of names.")
     return tuple(names)
 
 

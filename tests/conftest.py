@@ -18,6 +18,7 @@ import flask.globals
 import kombu
 import pytest
 from celery import Celery
+from waitress import wasyncore
 from waitress.server import create_server
 
 import flask_task_context
@@ -192,16 +193,31 @@ def drop_queue(app: Celery) -> None:
 @contextlib.contextmanager
 def serving(app: t.Any) -> t.Iterator[int]:
     """The app on a real HTTP server; gives the port."""
+    sockets: dict[int, t.Any] = {}
     server = create_server(
-        app, host="127.0.0.1", port=0, threads=2, clear_untrusted_proxy_headers=False
+        app,
+        map=sockets,
+        host="127.0.0.1",
+        port=0,
+        threads=2,
+        clear_untrusted_proxy_headers=False,
     )
-    thread = threading.Thread(target=server.run, daemon=True)
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            wasyncore.loop(timeout=0.05, map=sockets, count=1)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield server.effective_port
     finally:
-        server.close()
+        # Closed from here, the loop would trip over its own sockets.
+        ended.set()
         thread.join(10)
+        server.task_dispatcher.shutdown()
+        wasyncore.close_all(sockets)
 
 
 def fetch(

@@ -82,7 +82,7 @@ FIELDS = (
 INNOCENT = (
     "email",
     "passport",
-    "pass",
+    "passage",
     "key",
     "keyboard",
     "api",

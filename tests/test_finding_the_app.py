@@ -184,7 +184,7 @@ def test_no_app_at_all_says_what_to_do(tmp_path: Path) -> None:
             TypeError,
             "TASK_CONTEXT_G is 'user': make it a list",
         ),
-        ({"TASK_CONTEXT_EXCLUDE": [1]}, TypeError, "TASK_CONTEXT_EXCLUDE holds 1"),
+        ({"TASK_CONTEXT_EXCLUDE": [1]}, TypeError, r"TASK_CONTEXT_EXCLUDE is \[1\]"),
         (
             {"TASK_CONTEXT_ENCRYPT": True, "SECRET_KEY": None},
             RuntimeError,
