@@ -59,6 +59,11 @@ def where() -> str:
     return "app context" if flask.has_app_context() else "no context"
 
 
+def where_of(failed: t.Any, error: t.Any, traceback: t.Any) -> str:
+    """An errback of three arguments."""
+    return where()
+
+
 def fail(message: str) -> None:
     raise ValueError(message)
 
@@ -82,7 +87,7 @@ def create_celery(**conf: t.Any) -> Celery:
     """A plain Celery app with the shop's tasks; ``plain.*`` are not decorated."""
     app = Celery("shop", set_as_current=False)
     app.conf.update(conf)
-    for function in (see, where, fail, add):
+    for function in (see, where, where_of, fail, add):
         app.task(
             with_request_context(function),
             name=f"shop.{function.__name__}",
