@@ -77,3 +77,15 @@ def test_a_message_in_the_name_of_one_that_the_worker_has(
     child = where.apply_async(parent_id=names[of])
     let_go.set()
     assert child.get(timeout=20) == ("app context" if of == "stranger" else HERE)
+
+
+def test_a_message_of_no_chord_lends_its_request_to_its_own_alone(
+    held: tuple[Shop, threading.Event, threading.Event],
+) -> None:
+    """A message with another parent inherits nothing from what the worker has."""
+    held_shop, started, let_go = held
+    held_shop.visit(lambda: delay_with_context(held_shop.tasks["hold"]))
+    assert started.wait(20)
+    child = held_shop.tasks["shop.where"].apply_async(parent_id="stranger")
+    let_go.set()
+    assert child.get(timeout=20) == "app context"

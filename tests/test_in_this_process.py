@@ -1,0 +1,159 @@
+"""Once more in one process, what other tests see in processes of their own."""
+
+from __future__ import annotations
+
+import io
+import sys
+import typing as t
+
+import flask
+import pytest
+from flask import request
+
+import flask_task_context
+from flask_task_context import BadContext
+from flask_task_context import LeftOut
+from flask_task_context import capture_context
+from flask_task_context import init_app
+from flask_task_context import restore_context
+from tests import shop
+from tests.conftest import Shop
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[pytest.MonkeyPatch]:
+    """A process environment that is read anew, and forgotten."""
+    flask_task_context._process_variables.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    flask_task_context._process_variables.cache_clear()
+
+
+def test_a_process_variable_in_the_environ_stays_out(
+    plain_shop: Shop, environment: pytest.MonkeyPatch
+) -> None:
+    """As wsgiref mixes them: the variable stays, a header of the same name travels."""
+    environment.setenv("HTTP_X_INTERNAL", "internal")
+    environment.setenv("HTTP_X_TENANT", "internal")
+    mixed = {
+        "PATH": "/bin",
+        "HTTP_X_INTERNAL": "internal",
+        "HTTP_X_TENANT": "visitor's",
+    }
+    headers = plain_shop.capture(environ_overrides=mixed)
+    assert "internal" not in headers["flask_task_context"]
+    with restore_context(headers, plain_shop.flask):
+        assert request.headers["X-Tenant"] == "visitor's"
+
+
+def test_under_real_cgi_the_process_environment_is_the_request(
+    plain_shop: Shop, environment: pytest.MonkeyPatch
+) -> None:
+    """There the variables are the visitor's headers, and travel."""
+    environment.setenv("GATEWAY_INTERFACE", "CGI/1.1")
+    environment.setenv("HTTP_X_TENANT", "a")
+    mixed = {"PATH": "/bin", "HTTP_X_TENANT": "a"}
+    headers = plain_shop.capture(environ_overrides=mixed)
+    with restore_context(headers, plain_shop.flask):
+        assert request.headers["X-Tenant"] == "a"
+
+
+def test_a_body_of_which_the_view_cached_the_rest(plain_shop: Shop) -> None:
+    """``get_data()`` after a part was read from the stream is not the body."""
+
+    def view() -> t.Any:
+        request.stream.read(2)
+        assert request.get_data() == b"llo"
+        return capture_context()
+
+    headers = plain_shop.visit(view, data=b"hello", content_type="text/plain")
+    with (
+        restore_context(headers, plain_shop.flask),
+        pytest.raises(LeftOut, match=r"\(5 bytes\) .* had begun to read it"),
+    ):
+        request.get_data()
+
+
+def test_a_file_that_fits_only_before_it_is_encoded(plain_shop: Shop) -> None:
+    """Base64 makes a third more of it: over the limit, it is left out."""
+
+    def view() -> t.Any:
+        assert request.files["photo"].filename == "p"
+        return capture_context()
+
+    headers = plain_shop.visit(view, data={"photo": (io.BytesIO(b"x" * 55_000), "p")})
+    with (
+        restore_context(headers, plain_shop.flask),
+        pytest.raises(LeftOut, match=r"uploaded file 'photo' \(55000 bytes\)"),
+    ):
+        request.files["photo"].read()
+
+
+def test_text_that_only_looks_like_json_travels(plain_shop: Shop) -> None:
+    """A text that names a credential is not JSON, and is left as it is."""
+    headers = plain_shop.capture(data=b"{my password}", content_type="text/plain")
+    with restore_context(headers, plain_shop.flask):
+        assert request.get_data() == b"{my password}"
+
+
+def test_without_the_cryptography_package(
+    plain_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealing and opening both name the extra that brings it."""
+    plain_shop.flask.config["TASK_CONTEXT_ENCRYPT"] = True
+    headers = plain_shop.capture()
+    bare = shop.create_app(SECRET_KEY="shop key")
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    monkeypatch.setitem(
+        sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None
+    )
+    with (
+        pytest.raises(BadContext, match=r"is encrypted\. Install the package"),
+        restore_context(headers, bare),
+    ):
+        pytest.fail("nothing can decrypt here")
+    bare.config["TASK_CONTEXT_ENCRYPT"] = True
+    with pytest.raises(
+        RuntimeError, match=r"TASK_CONTEXT_ENCRYPT is set\. Install the"
+    ):
+        init_app(bare)
+
+
+def test_a_tools_nested_headers(plain_shop: Shop) -> None:
+    """``headers["headers"]`` of another tool hides nothing, and wins nothing."""
+    headers = plain_shop.capture()
+    with restore_context({"headers": headers}, plain_shop.flask):
+        assert request.path == "/item/3"
+    both = {"headers": {"flask_task_context": "broken"}, **headers}
+    with restore_context(both, plain_shop.flask):
+        assert request.path == "/item/3"
+
+
+def test_flask_app_is_read_in_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With no app registered and none active, FLASK_APP names it."""
+    monkeypatch.setenv("FLASK_APP", "tests.shop:create_app")
+    with restore_context({}):
+        assert flask.current_app.name == "shop"
+
+
+@pytest.mark.parametrize("own", [None, "", "broken"])
+def test_a_task_that_sends_from_a_request(plain_shop: Shop, own: str | None) -> None:
+    """A message's own header is not touched; one without inherits the task's."""
+    sent: list[t.Any] = []
+    plain_shop.celery.conf.update(broker_url="memory://", task_default_queue="sends")
+    headers = plain_shop.capture()
+    init_app(plain_shop.flask)
+    inner = plain_shop.tasks["plain.add"]
+
+    def body() -> None:
+        given = None if own is None else {"flask_task_context": own}
+        inner.apply_async((1, 2), headers=given)
+
+    task = plain_shop.task(flask_task_context.with_request_context(body), name="sends")
+    task.apply(headers=headers).get()
+    with plain_shop.celery.connection_for_read() as connection:
+        queue = plain_shop.celery.amqp.queues["sends"](connection.default_channel)
+        sent.append(queue.get(no_ack=True).headers["flask_task_context"])
+    assert sent == [headers["flask_task_context"] if own is None else own]
