@@ -82,7 +82,9 @@ def test_a_request_that_cannot_be_captured_stops_the_call(
 ) -> None:
     """The view gets the error, and nothing is sent without its context, or half."""
     if broker in ("filesystem", "memory"):
-        folders = dict.fromkeys(("data_folder_in", "data_folder_out"), str(tmp_path))
+        folders = dict.fromkeys(
+            ("data_folder_in", "data_folder_out", "control_folder"), str(tmp_path)
+        )
         settings: dict[str, t.Any] = {
             "broker_url": f"{broker}://",
             "broker_transport_options": folders if broker == "filesystem" else {},
