@@ -451,6 +451,10 @@ def _limits_of(request: flask.Request) -> dict[str, t.Any]:
     return {name: getattr(request, name) for name in names}
 
 
+def _is_attribute(name: str) -> bool:
+    return name.isidentifier() and not name.startswith("__")
+
+
 def _g_values(names: tuple[str, ...]) -> dict[str, t.Any]:
     return {name: getattr(flask.g, name) for name in names if name in flask.g}
 
@@ -530,6 +534,7 @@ class _LeftOutStream(io.RawIOBase):
 
     def __init__(self, what: str, size: int | None, reason: str) -> None:
         self.what, self.size, self.reason = what, size, reason
+        self.described = [what, size, reason]
 
     def readable(self) -> bool:
         return True
@@ -739,12 +744,12 @@ def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
     body = _read_body(request, room)
     if isinstance(body, bytes) and body and settings.excludes:
         body = _without_excluded(request, body, room, settings)
+    if isinstance(body, _Form) and sum(map(len, chain(*body.fields))) > room:
+        body = _too_long(request.content_length)
     if isinstance(body, bytes):
         encoded = _encode_bytes(body)
-    elif isinstance(body, _Form) and sum(map(len, chain(*body.fields))) <= room:
-        encoded = _encode_form(body, room, settings.excluded)
     elif isinstance(body, _Form):
-        return _encode_left_out(_too_long(request.content_length))
+        encoded = _encode_form(body, room, settings.excluded)
     else:
         return _encode_left_out(body)
     if len(encoded) > room:
@@ -761,45 +766,41 @@ def _encode_bytes(body: bytes) -> str:
 
 
 def _encode_left_out(stream: _LeftOutStream) -> str:
-    return _encode({"left_out": [stream.what, stream.size, stream.reason]})
+    return _encode({"left_out": stream.described})
 
 
 def _encode_form(form: _Form, room: int, excluded: t.Callable[[str], bool]) -> str:
     fields = [field for field in form.fields if not excluded(field[0])]
-    raw = form.raw and [form.raw.what, form.raw.size, form.raw.reason]
-    parts: dict[str, t.Any] = {"form": fields, "raw": raw} if raw else {"form": fields}
+    parts: dict[str, t.Any] = {"form": fields}
+    if form.raw:
+        parts["raw"] = form.raw.described
     encoded = _encode(parts)
     if not form.files:
         return encoded
     room -= len(encoded) + len(',"files":[]')
-    files = parts["files"] = []
+    files = []
     for name, file in form.files:
         if not excluded(name):
-            part = _file_part(name, file, room)
-            room -= len(_encode(part)) + 1
-            files.append(part)
-    return _encode(parts)
+            files.append(_encode_file(name, file, room))
+            room -= len(files[-1]) + 1
+    return f'{encoded[:-1]},"files":[{",".join(files)}]}}'
 
 
-def _file_part(name: str, file: FileStorage, room: int) -> list[t.Any]:
+def _encode_file(name: str, file: FileStorage, room: int) -> str:
     """Name, file name, headers, and the content or what stands for it."""
-    content, size = _file_content(file.stream, room)
-    headers = [[key, value] for key, value in file.headers]
-    what = f"uploaded file {name!r}"
-    part = [name, file.filename, headers]
+    part = [name, file.filename, [[key, value] for key, value in file.headers]]
     if isinstance(file.stream, _LeftOutStream):
-        return [*part, None, [what, file.stream.size, file.stream.reason]]
+        return _encode([*part, None, file.stream.described])
+    content, size = _file_content(file.stream, room)
     if content is not None:
-        encoded = [*part, b64encode(content).decode("ascii"), None]
-        if len(_encode(encoded)) <= room:
+        encoded = _encode([*part, b64encode(content).decode("ascii"), None])
+        if len(encoded) <= room:
             return encoded
     reason = "the view had closed it" if size is None else _NO_ROOM
-    return [*part, None, [what, size, reason]]
+    return _encode([*part, None, [f"uploaded file {name!r}", size, reason]])
 
 
 def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
-    if isinstance(stream, _LeftOutStream):
-        return None, stream.size
     if isinstance(stream, _Kept):
         return (stream.content if stream.size <= limit else None), stream.size
     try:
@@ -883,7 +884,7 @@ class _Settings:
                 f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters."
             )
         for name in self.g:
-            if not name.isidentifier() or name.startswith("__"):
+            if not _is_attribute(name):
                 raise ValueError(
                     f"TASK_CONTEXT_G holds {name!r}, which is no attribute of g."
                 )
@@ -1331,7 +1332,7 @@ def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
 
 def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
     for name in values:
-        if not name.isidentifier() or name.startswith("__"):
+        if not _is_attribute(name):
             raise ValueError(f"{name!r} is no attribute of g")
     return values
 
@@ -1343,6 +1344,7 @@ def _environ_from(
         if key[:5] != "HTTP_" and key not in _SOMETIMES:
             raise ValueError(f"{key!r} is no request variable")
     always = {k: v for k, v in zip(_ALWAYS, server, strict=True) if v is not None}
+    # Raises where one is missing, is no string, or is none that WSGI knows.
     "".join([always["REQUEST_METHOD"], always["wsgi.url_scheme"], *variables.values()])
     "".join(v for v in server if isinstance(v, str)).encode("latin-1")
     return {

@@ -500,6 +500,12 @@ CANVAS = [
         ),
     ),
 ]
+KILLED = list(
+    itertools.product(
+        {"hang": "a hard time limit", "die": "a killed process"}.items(),
+        {"errback_one": "one argument", "errback_three": "three arguments"}.items(),
+    )
+)
 ENDINGS = [
     Way(
         f"an errback of {arguments} after {ending}",
@@ -508,14 +514,7 @@ ENDINGS = [
         ),
         once=False,
     )
-    for name, ending in {
-        "hang": "a hard time limit",
-        "die": "a killed process",
-    }.items()
-    for errback, arguments in {
-        "errback_one": "one argument",
-        "errback_three": "three arguments",
-    }.items()
+    for (name, ending), (errback, arguments) in KILLED
 ]
 CHORD_ENDINGS = [
     Way(
@@ -529,14 +528,7 @@ CHORD_ENDINGS = [
         ),
         once=False,
     )
-    for name, ending in {
-        "hang": "a hard time limit",
-        "die": "a killed process",
-    }.items()
-    for errback, arguments in {
-        "errback_one": "one argument",
-        "errback_three": "three arguments",
-    }.items()
+    for (name, ending), (errback, arguments) in KILLED
 ]
 CHILDREN = [
     Way(
