@@ -89,6 +89,26 @@ def test_a_file_that_fits_only_before_it_is_encoded(plain_shop: Shop) -> None:
         request.files["photo"].read()
 
 
+def test_files_that_fit_only_one_by_one(plain_shop: Shop) -> None:
+    """The first travels with the fields; the second, for which there is no room, not."""
+
+    def view() -> t.Any:
+        assert len(request.files) == 2
+        return capture_context()
+
+    data = {
+        "to": "anna",
+        "one": (io.BytesIO(b"1" * 30_000), "1"),
+        "two": (io.BytesIO(b"2" * 30_000), "2"),
+    }
+    headers = plain_shop.visit(view, data=data)
+    with restore_context(headers, plain_shop.flask):
+        assert request.form == {"to": "anna"}
+        assert request.files["one"].read() == b"1" * 30_000
+        with pytest.raises(LeftOut, match=r"uploaded file 'two' \(30000 bytes\)"):
+            request.files["two"].read()
+
+
 def test_text_that_only_looks_like_json_travels(plain_shop: Shop) -> None:
     """A text that names a credential is not JSON, and is left as it is."""
     headers = plain_shop.capture(data=b"{my password}", content_type="text/plain")
