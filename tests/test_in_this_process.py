@@ -103,7 +103,7 @@ def test_files_that_fit_only_one_by_one(plain_shop: Shop) -> None:
     }
     headers = plain_shop.visit(view, data=data)
     with restore_context(headers, plain_shop.flask):
-        assert request.form == {"to": "anna"}
+        assert request.form.to_dict() == {"to": "anna"}
         assert request.files["one"].read() == b"1" * 30_000
         with pytest.raises(LeftOut, match=r"uploaded file 'two' \(30000 bytes\)"):
             request.files["two"].read()
