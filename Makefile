@@ -15,7 +15,7 @@ help:
 
 # $(1): name, $(2): what pip installs
 define environment
-$(call STAMP,$(1)): setup.cfg pyproject.toml $(wildcard */requirements.txt)
+$(call STAMP,$(1)): setup.cfg pyproject.toml $(wildcard */requirements.txt */*/requirements.txt)
 	$(PYTHON) -m venv $(VENV)/$(1)
 	$(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 	touch $$@
