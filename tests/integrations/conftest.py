@@ -66,4 +66,3 @@ def open_site(tmp_path: Path) -> t.Iterator[Open]:
             return site
 
         yield opened
-
