@@ -20,7 +20,7 @@ from benchmarks.brokers import BROKERS
 from benchmarks.brokers import server_version
 
 # How long each part takes, roughly, in seconds.
-PARTS = {"micro": 80, "publish": 40, "sizes": 30, "memory": 120, "worker": 330}
+PARTS = {"micro": 30, "publish": 80, "sizes": 10, "memory": 120, "worker": 400}
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ way after the other.)
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def capture(apps: Apps, shape: Shape) -> dict[str, Contest]:
 
     return {
         "article": Contest(lambda _: article_context(), signed),
+        "article in JSON": Contest(lambda _: json.dumps(article_context()), signed),
         "arguments": Contest(lambda _: arguments(), signed),
         "ours": Contest(lambda _: capture_context(), signed),
         "encrypted": Contest(lambda _: capture_context(), encrypted),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import typing as t
 
+import flask
+from celery import Celery
+
+import flask_task_context
 from benchmarks.alternate import Contest
 from benchmarks.alternate import alternate
 from benchmarks.brokers import own_queue
@@ -12,9 +17,12 @@ from benchmarks.brokers import purge
 from benchmarks.report import Results
 from benchmarks.ways import SHAPES
 from benchmarks.ways import Apps
+from benchmarks.ways import Shape
 from benchmarks.ways import arguments
+from benchmarks.ways import article_context
 from benchmarks.ways import environ_of
 from benchmarks.ways import visit
+from flask_task_context import capture_context
 from flask_task_context import delay_with_context
 
 
@@ -25,32 +33,88 @@ def measure(
     progress: t.Callable[[float], None],
 ) -> None:
     apps = Apps.create(100)
-    shape = SHAPES["browser"]
+    values, calls = (3, 50) if quick else (12, 100)
+    for broker in brokers:
+        with own_queue(apps, broker) as app:
+            between = functools.partial(purge, app)
+            for name, shape in SHAPES.items():
+                contests = ways(apps, app, shape)
+                found = alternate(contests, values, calls, between)
+                for way, seconds in found.items():
+                    case = f"{broker}, {name}"
+                    results.add("publish", case, way, *(s * 1e6 for s in seconds))
+                progress(1 / len(brokers) / (len(SHAPES) + 1))
+            contests = pieces(apps, app)
+            for piece, seconds in alternate(contests, values, calls, between).items():
+                micro = [s * 1e6 for s in seconds]
+                results.add("pieces", f"after a publish to {broker}", piece, *micro)
+        progress(1 / len(brokers) / (len(SHAPES) + 1))
+    for case, medians in results.table("publish").items():
+        for way, median in medians.items():
+            if way != "bare":
+                results.add("price", case, way, median - medians["bare"])
+
+
+def ways(apps: Apps, app: Celery, shape: Shape) -> dict[str, Contest]:
+    tasks = app.tasks
     environ = environ_of(apps.signed, shape)
     signed = functools.partial(visit, apps.signed, shape, environ)
     encrypted = functools.partial(visit, apps.encrypted, shape, environ)
-    values, calls = (3, 50) if quick else (30, 100)
-    for broker in brokers:
-        with own_queue(apps, broker) as app:
-            tasks = app.tasks
-            contests = {
-                "bare": Contest(lambda _, tasks=tasks: tasks["bare"].delay(), signed),
-                "arguments": Contest(
-                    lambda _, tasks=tasks: tasks["bare"].delay(*arguments()), signed
+    with signed():
+        ready = capture_context()
+    return {
+        "bare": Contest(lambda _: tasks["bare"].delay(), signed),
+        "a ready header": Contest(
+            lambda _: tasks["bare"].apply_async(headers=ready), signed
+        ),
+        "arguments": Contest(lambda _: tasks["bare"].delay(*arguments()), signed),
+        "article": Contest(lambda _: tasks["article"].delay(), signed),
+        "ours": Contest(lambda _: delay_with_context(tasks["ours"]), signed),
+        "encrypted": Contest(
+            lambda _: delay_with_context(tasks["encrypted"]), encrypted
+        ),
+    }
+
+
+def pieces(apps: Apps, app: Celery) -> dict[str, Contest]:
+    """Where a capture's time goes when its code is as cold as a publish leaves it."""
+    library: t.Any = flask_task_context
+    shape = SHAPES["browser"]
+    environ = environ_of(apps.signed, shape)
+    settings = library._settings(apps.signed)
+    signer = settings.keys[0].signer
+
+    @contextlib.contextmanager
+    def after_a_publish() -> t.Iterator[t.Any]:
+        with visit(apps.signed, shape, environ):
+            context = flask.globals.request_ctx._get_current_object()  # type: ignore[attr-defined]
+            parts = {
+                "server": library._server_of(context.request.environ),
+                "environ": library._environ_of(
+                    context.request.environ, settings.travels
                 ),
-                "article": Contest(
-                    lambda _, tasks=tasks: tasks["article"].delay(), signed
-                ),
-                "ours": Contest(
-                    lambda _, tasks=tasks: delay_with_context(tasks["ours"]), signed
-                ),
-                "encrypted": Contest(
-                    lambda _, tasks=tasks: delay_with_context(tasks["encrypted"]),
-                    encrypted,
-                ),
+                "session": library._session_values(context),
             }
-            between = functools.partial(purge, app)
-            found = alternate(contests, values, calls, between)
-        for way, seconds in found.items():
-            results.add("publish", broker, way, *(s * 1e6 for s in seconds))
-        progress(1 / len(brokers))
+            payload = library._encode_parts(parts, settings.serializer)
+            app.tasks["bare"].delay()
+            yield context, parts, payload
+
+    def piece(call: t.Callable[..., object]) -> Contest:
+        return Contest(lambda given: call(*given), after_a_publish)
+
+    return {
+        "the article's dict": piece(lambda *_: article_context()),
+        "a whole capture": piece(lambda *_: capture_context()),
+        "its environ": piece(
+            lambda context, *_: (
+                library._server_of(context.request.environ),
+                library._environ_of(context.request.environ, settings.travels),
+            )
+        ),
+        "its session": piece(lambda context, *_: library._session_values(context)),
+        "JSON": piece(
+            lambda _, parts, __: library._encode_parts(parts, settings.serializer)
+        ),
+        "HMAC": piece(lambda *given: signer.get_signature(given[2])),
+        "settings": piece(lambda *_: library._settings(apps.signed)),
+    }

@@ -32,7 +32,10 @@ TITLES = {
     "no context": "A message without a context, microseconds",
     "run": "A worker's whole work on a message, without a broker, microseconds",
     "publish": "Publish from inside a request, microseconds",
+    "price": "What each way adds to a publish, microseconds",
+    "pieces": "Where a capture's time goes in a view, microseconds",
     "worker": "Prefork worker, tasks in a second",
+    "cpu": "A prefork worker's CPU time for a task, microseconds",
     "bytes": "Bytes of a request",
     "growth": "Bytes of what grows",
     "memory": "Resident size of a worker, MiB",
@@ -41,8 +44,16 @@ TITLES = {
 }
 NOTES = {
     "capture": "On a fresh request each time, whose view has read its session, form or"
-    " JSON. The article's is the dict alone, before any JSON is made of it.",
+    " JSON. The article's is the dict alone: before Celery makes JSON of it and writes it"
+    ' once more for monitors. "What each way adds to a publish" has the whole.',
     "restore": "Flask itself opens and closes the same request from a ready environ.",
+    "publish": '"A ready header" sends a header that was captured before.',
+    "price": "The rows above less `bare`: capture, and what Celery does with it.",
+    "pieces": "Each piece alone, in a browser's request, when a publish has just taken"
+    " the processor's caches.",
+    "worker": '"Flask itself" opens and closes a request from a ready environ, and'
+    " reads no message: what any way to have a request must do at the least.",
+    "cpu": "Worker, broker and benchmark share the machine's processors.",
     "bytes": "The article's is its JSON; it drops the body.",
     "growth": "A chain's step is what it adds to the chain's first message beyond the"
     " same step without a context. (The article's other steps have none.)",
@@ -110,12 +121,16 @@ class Target(t.NamedTuple):
 
 
 TARGETS = [
-    Target("capture", "capture : the article's", 0.6, "article"),
+    Target("capture", "capture : the article's dict", 0.6, "article"),
     Target("restore", "restore : Flask's own open and close", 1.2, "Flask itself"),
     Target("restore", "restore : the article's", 0.5, "article"),
     Target("no context", "no context: µs beyond `app_context()`", 5, beyond="docs"),
+    Target("price", "in a view, beyond `delay` : the article's", 0.6, "article"),
     Target("publish", "`delay_with_context` : `delay`", 1.06, "bare"),
     Target("worker", "tasks a second : bare Celery's", 0.9, "bare", at_least=True),
+    Target(
+        "worker", "tasks a second : Flask itself", 0.9, "Flask itself", at_least=True
+    ),
     Target("bytes", "header : the article's JSON and the body", 1.1, "article + body"),
     Target("memory", "worker's growth over its tasks, MiB", 1),
     Target("cycles", "objects in cycles beyond Flask's own", 0, beyond="Flask itself"),

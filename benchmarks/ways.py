@@ -222,6 +222,16 @@ class DocsTask(celery.Task):
             return self.run(*args, **kwargs)
 
 
+class FlaskTask(celery.Task):
+    """What any way must do at the least: open a request that is ready, and close it."""
+
+    abstract = True
+
+    def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        with self.app.flask_app.request_context(dict(self.app.ready_environ)):
+            return self.run(*args, **kwargs)
+
+
 def arguments() -> tuple[t.Any, ...]:
     """What a view would pass by hand."""
     request = flask.request
@@ -251,10 +261,12 @@ def create_celery(
         worker_prefetch_multiplier=16,
     )
     app.flask_app = apps.signed
+    app.ready_environ = environ_of(apps.signed, SHAPES["browser"])
     encrypted = with_request_context(app=apps.encrypted)
     for name, base, body in [
         ("bare", None, do_nothing),
         ("docs", DocsTask, do_nothing),
+        ("Flask itself", FlaskTask, do_nothing),
         ("Flask-CeleryExt", flask_celeryext.app.RequestContextTask, do_nothing),
         ("article", ArticleTask, do_nothing),
         ("ours", None, with_request_context(do_nothing)),

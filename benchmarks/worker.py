@@ -18,6 +18,8 @@ import typing as t
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
+
 from benchmarks.brokers import BROKERS
 from benchmarks.brokers import Message
 from benchmarks.brokers import message_of
@@ -30,9 +32,10 @@ from benchmarks.ways import environ_of
 from benchmarks.ways import visit
 from flask_task_context import delay_with_context
 
-WAYS = ("bare", "Flask-CeleryExt", "article", "ours", "encrypted")
+WAYS = ("bare", "Flask itself", "Flask-CeleryExt", "article", "ours", "encrypted")
 ROUNDS = 10
 SHARE = 2000  # 20,000 tasks of each way
+SERVERS = {"Redis": "redis-server", "RabbitMQ": "beam.smp"}
 
 
 def measure(
@@ -50,7 +53,8 @@ def measure(
             note = message_of(app, functools.partial(send_note, app, times))
             with running(broker, app.conf.task_default_queue, Path(folder)) as worker:
                 for number in range(rounds + 1):
-                    order = [*WAYS[number % 5 :], *WAYS[: number % 5]]
+                    first = number % len(WAYS)
+                    order = [*WAYS[first:], *WAYS[:first]]
                     size = share if number else 100  # the first only warms up
                     seconds = one_round(
                         app, worker, [messages[way] for way in order], note, times, size
@@ -58,7 +62,16 @@ def measure(
                     spent = dict(zip(order, seconds, strict=True))
                     for way in WAYS if number else ():
                         results.add("worker", broker, way, size / spent[way])
-                    progress(1 / len(brokers) / (rounds + 1))
+                    progress(1 / len(brokers) / (rounds + 2))
+                processes = processes_of(worker, SERVERS[broker])
+                for way, message in messages.items():
+                    before = cpu_seconds(processes)
+                    one_round(app, worker, [message], note, times, share)
+                    after = cpu_seconds(processes)
+                    for name in processes:
+                        spent_here = (after[name] - before[name]) / share * 1e6
+                        results.add("cpu", f"{broker}, {name}", way, spent_here)
+                progress(1 / len(brokers) / (rounds + 2))
 
 
 def messages_of(apps: Apps, app: t.Any) -> dict[str, Message]:
@@ -76,6 +89,26 @@ def messages_of(apps: Apps, app: t.Any) -> dict[str, Message]:
         with visit(flask_app, shape, environ):
             messages[way] = message_of(app, send(way))
     return messages
+
+
+def processes_of(worker: int, server: str) -> dict[str, list[psutil.Process]]:
+    main = psutil.Process(worker)
+    return {
+        "the worker's main process": [main],
+        "its two others": main.children(),
+        "the broker": [
+            process
+            for process in psutil.process_iter(["name"])
+            if process.info["name"] == server
+        ],
+    }
+
+
+def cpu_seconds(processes: dict[str, list[psutil.Process]]) -> dict[str, float]:
+    return {
+        name: sum(sum(process.cpu_times()[:2]) for process in some)
+        for name, some in processes.items()
+    }
 
 
 def send_note(app: t.Any, times: Path) -> None:
