@@ -1,0 +1,26 @@
+DROP TABLE IF EXISTS mail;
+DROP TABLE IF EXISTS post;
+DROP TABLE IF EXISTS user;
+
+CREATE TABLE user (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    username TEXT NOT NULL UNIQUE,
+    password TEXT NOT NULL
+);
+
+CREATE TABLE post (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    author_id INTEGER NOT NULL REFERENCES user (id),
+    created TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    title TEXT NOT NULL,
+    body TEXT NOT NULL
+);
+
+-- Instead of a mail server, so that there is none to install.
+CREATE TABLE mail (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    recipient_id INTEGER NOT NULL REFERENCES user (id),
+    created TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    subject TEXT NOT NULL,
+    text TEXT NOT NULL
+);
