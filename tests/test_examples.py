@@ -247,6 +247,7 @@ def test_the_blogs_pages(blog: Running) -> None:
         page = gus.get(f"/{number}")
         assert "<title>&lt;i&gt; - Blog</title>" in page.text
         assert '<p class="text">&lt;b&gt;\n&amp; more</p>' in page.text
+        assert re.search(r">by &lt;fay&gt; on \d{4}-\d\d-\d\d<", page.text)
         assert f"/{number}/update" not in page.text
         assert f"/{number}/update" in fay.get(f"/{number}").text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
 from typing import cast
 
 import click
@@ -11,16 +10,10 @@ from flask import Flask
 from flask import current_app
 from flask import g
 
-sqlite3.register_converter(
-    "timestamp", lambda value: datetime.fromisoformat(value.decode())
-)
-
 
 def get_db() -> sqlite3.Connection:
     if "db" not in g:
-        g.db = sqlite3.connect(
-            current_app.config["DATABASE"], detect_types=sqlite3.PARSE_DECLTYPES
-        )
+        g.db = sqlite3.connect(current_app.config["DATABASE"])
         g.db.row_factory = sqlite3.Row
     return cast("sqlite3.Connection", g.db)
 
