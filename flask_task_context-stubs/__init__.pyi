@@ -1,0 +1,1 @@
+../flask_task_context.py
