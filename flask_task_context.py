@@ -187,6 +187,20 @@ context_captured = _signals.signal("task-context-captured")
 context_restored = _signals.signal("task-context-restored")
 
 T = t.TypeVar("T", bound=t.Callable[..., t.Any])
+P = t.ParamSpec("P")
+R = t.TypeVar("R", covariant=True)
+
+
+class _HasDelay(t.Protocol[P, R]):
+    """A task, a signature or a canvas, with the arguments that it takes."""
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
+class _HasApplyAsync(t.Protocol[P, R]):
+    """The same, with the options that its ``apply_async`` takes."""
+
+    def apply_async(self, *args: P.args, **options: P.kwargs) -> R: ...
 
 
 class ContextError(Exception):
@@ -244,7 +258,9 @@ def capture_context() -> dict[str, str]:
     return {_HEADER: _capture(context)} if context else {}
 
 
-def delay_with_context(task: t.Any, /, *args: t.Any, **kwargs: t.Any) -> t.Any:
+def delay_with_context(
+    task: _HasDelay[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> R:
     """``task.delay(*args, **kwargs)``, sent with the current request.
 
     :param task: a task, a signature, or a canvas (chain, group, chord).
@@ -252,12 +268,13 @@ def delay_with_context(task: t.Any, /, *args: t.Any, **kwargs: t.Any) -> t.Any:
     :raises TypeError: when ``task`` is none of these.
     :raises CaptureError: see :func:`capture_context`; nothing is sent.
     """
-    return apply_async_with_context(task, args, kwargs)
+    sendable = t.cast("_HasApplyAsync[..., R]", task)
+    return apply_async_with_context(sendable, args, kwargs)
 
 
 def apply_async_with_context(
-    task: t.Any, args: t.Any = None, kwargs: t.Any = None, **options: t.Any
-) -> t.Any:
+    task: _HasApplyAsync[P, R], *args: P.args, **options: P.kwargs
+) -> R:
     """``task.apply_async(args, kwargs, **options)``, sent with the current
     request. Headers of the caller's own are kept, and win.
 
@@ -273,14 +290,12 @@ def apply_async_with_context(
         )
     # A signature's headers would be dropped for those that are given here.
     own = (getattr(task, "options", None) or {}).get("headers")
-    headers = {
-        **capture_context(),
-        **(own or {}),
-        **(options.pop("headers", None) or {}),
-    }
+    given: t.Any = options.pop("headers", None)
+    headers = {**capture_context(), **(own or {}), **(given or {})}
+    send: t.Callable[..., R] = task.apply_async
     token = _inherited.set(headers.get(_HEADER))
     try:
-        return task.apply_async(args, kwargs, headers=headers or None, **options)
+        return send(*args, **options, headers=headers or None)
     finally:
         _inherited.reset(token)
 
