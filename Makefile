@@ -26,7 +26,19 @@ $(eval $(call environment,demo,-e . -r examples/requirements.txt))
 $(eval $(call environment,bench,-e '.[encryption]' -r benchmarks/requirements.txt))
 $(eval $(call environment,lint,ruff))
 $(eval $(call environment,types,-e '.[encryption]' mypy 'pyright[nodejs]'))
+$(eval $(call environment,users,. celery-types))
+$(eval $(call environment,users-without-types,.))
 $(eval $(call environment,tox,tox))
+
+# Users have the wheel.
+$(call STAMP,users) $(call STAMP,users-without-types): flask_task_context.py
+
+# $(1): whose environment, $(2): the file that is checked there
+define check_users
+cd tests/typing && $(CHECKERS)/mypy --python-executable $(abspath $(VENV))/$(1)/bin/python $(2)
+cd tests/typing && $(CHECKERS)/pyright --pythonpath $(abspath $(VENV))/$(1)/bin/python $(2)
+endef
+CHECKERS = $(abspath $(VENV))/types/bin
 
 test: $(call STAMP,test)
 	$(VENV)/test/bin/python -m coverage run -m pytest $(ARGS)
@@ -45,9 +57,11 @@ lint: $(call STAMP,lint)
 	$(VENV)/lint/bin/ruff check .
 	$(VENV)/lint/bin/ruff format --check .
 
-types: $(call STAMP,types)
+types: $(call STAMP,types) $(call STAMP,users) $(call STAMP,users-without-types)
 	$(VENV)/types/bin/mypy
 	$(VENV)/types/bin/pyright --pythonpath $(VENV)/types/bin/python flask_task_context.py
+	$(call check_users,users,api.py)
+	$(call check_users,users-without-types,without_celery_types.py)
 
 tox: $(call STAMP,tox)
 	$(VENV)/tox/bin/tox run $(ARGS)
