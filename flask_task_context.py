@@ -197,10 +197,10 @@ class _HasDelay(t.Protocol[P, R]):
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
-class _HasApplyAsync(t.Protocol[P, R]):
-    """The same, with the options that its ``apply_async`` takes."""
+class _HasApplyAsync(t.Protocol[R]):
+    """The same, with what it gives."""
 
-    def apply_async(self, *args: P.args, **options: P.kwargs) -> R: ...
+    def apply_async(self, *args: t.Any, **options: t.Any) -> R: ...
 
 
 class ContextError(Exception):
@@ -268,12 +268,14 @@ def delay_with_context(
     :raises TypeError: when ``task`` is none of these.
     :raises CaptureError: see :func:`capture_context`; nothing is sent.
     """
-    sendable = t.cast("_HasApplyAsync[..., R]", task)
-    return apply_async_with_context(sendable, args, kwargs)
+    return apply_async_with_context(t.cast("_HasApplyAsync[R]", task), args, kwargs)
 
 
 def apply_async_with_context(
-    task: _HasApplyAsync[P, R], *args: P.args, **options: P.kwargs
+    task: _HasApplyAsync[R],
+    args: tuple[t.Any, ...] | list[t.Any] | None = None,
+    kwargs: dict[str, t.Any] | None = None,
+    **options: t.Any,
 ) -> R:
     """``task.apply_async(args, kwargs, **options)``, sent with the current
     request. Headers of the caller's own are kept, and win.
@@ -290,12 +292,14 @@ def apply_async_with_context(
         )
     # A signature's headers would be dropped for those that are given here.
     own = (getattr(task, "options", None) or {}).get("headers")
-    given: t.Any = options.pop("headers", None)
-    headers = {**capture_context(), **(own or {}), **(given or {})}
-    send: t.Callable[..., R] = task.apply_async
+    headers = {
+        **capture_context(),
+        **(own or {}),
+        **(options.pop("headers", None) or {}),
+    }
     token = _inherited.set(headers.get(_HEADER))
     try:
-        return send(*args, **options, headers=headers or None)
+        return task.apply_async(args, kwargs, headers=headers or None, **options)
     finally:
         _inherited.reset(token)
 

@@ -149,7 +149,7 @@ def delays() -> None:
     delay_with_context(task=below)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
-# -- apply_async_with_context: the options of the task's ``apply_async`` ---------
+# -- apply_async_with_context ----------------------------------------------------
 
 
 def applies() -> None:
@@ -174,10 +174,8 @@ def applies() -> None:
     apply_async_with_context(of_an_app, ("anna",), countdown=1.5)
 
     apply_async_with_context(below, "anna")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    apply_async_with_context(below, ("anna",), cuontdown=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    apply_async_with_context(below, ("anna",), countdown="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    apply_async_with_context(below, ("anna",), queue=b"mail")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    apply_async_with_context(plain, ("anna",))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    apply_async_with_context(below, ["anna"], headers=None)
+    apply_async_with_context(plain, ("anna",))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # -- signatures and canvases -----------------------------------------------------
@@ -204,7 +202,6 @@ def canvases() -> None:
     assert_type(apply_async_with_context(mail, countdown=1), AsyncResult[Any])
 
     apply_async_with_context(signed, "anna")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    apply_async_with_context(mail, countdown="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # -- capture, restore, signals, errors ---------------------------------------------
