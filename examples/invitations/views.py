@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 from celery.result import AsyncResult
 from flask import Blueprint
-from flask import abort
 from flask import current_app
 from flask import redirect
 from flask import render_template
@@ -21,8 +21,26 @@ from flask_task_context import delay_with_context
 
 from ..maildir import read_mails
 from . import tasks
+from .texts import language
+from .texts import texts
+
+ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+", re.ASCII)
 
 bp = Blueprint("invitations", __name__)
+
+
+class Mistake(Exception):
+    """What the visitor has to mend in a field of a form."""
+
+    def __init__(self, form: str, field: str, message: str) -> None:
+        super().__init__(message)
+        self.form = form
+        self.field = field
+
+
+@bp.context_processor
+def page_language() -> dict[str, Any]:
+    return {"language": language(), "texts": texts()}
 
 
 @bp.get("/")
@@ -30,37 +48,53 @@ def index() -> ResponseReturnValue:
     return render_template("index.html", mails=sent_mails())
 
 
+@bp.errorhandler(Mistake)
+def mistaken(mistake: Mistake) -> ResponseReturnValue:
+    return render_template("index.html", mails=sent_mails(), mistake=mistake), 400
+
+
 @bp.post("/invite")
 def invite() -> ResponseReturnValue:
-    session["name"] = request.form["name"]  # the mail is signed with it
-    result = delay_with_context(tasks.send_invitation, request.form["email"])
+    remember_visitor("one")
+    email = address("one", "email", request.form["email"])
+    result = delay_with_context(tasks.send_invitation, email)
     return redirect(url_for(".status", task_id=result.id), 303)
 
 
 @bp.post("/invite/without")
 def invite_without() -> ResponseReturnValue:
-    session["name"] = request.form["name"]
-    result = tasks.send_invitation_without.delay(request.form["email"])
+    remember_visitor("one")
+    email = address("one", "email", request.form["email"])
+    result = tasks.send_invitation_without.delay(email)
     return redirect(url_for(".status", task_id=result.id), 303)
 
 
 @bp.post("/invite/many")
 def invite_many() -> ResponseReturnValue:
-    emails = request.form["emails"].split()
-    if not emails:
-        abort(400, "Enter one address or more.")
+    remember_visitor("many")
+    lines = [line for line in request.form["emails"].splitlines() if line.strip()]
+    emails = [address("many", "emails", line) for line in lines or [""]]
     result = delay_with_context(tasks.send_invitations, emails)
     return redirect(url_for(".status", task_id=result.id), 303)
 
 
 @bp.get("/tasks/<task_id>")
 def status(task_id: str) -> ResponseReturnValue:
-    return render_template("status.html", task=progress(task_id), mails=sent_mails())
+    task = task_status(task_id)
+    return render_template(
+        "status.html", task_id=task_id, task=task, mails=sent_mails(task_id)
+    )
 
 
 @bp.get("/tasks/<task_id>.json")
 def status_json(task_id: str) -> ResponseReturnValue:
-    return progress(task_id)
+    return task_status(task_id)
+
+
+@bp.get("/tasks/<task_id>/mails")
+def status_mails(task_id: str) -> ResponseReturnValue:
+    """A part of the page, which its script loads again after each mail."""
+    return render_template("mails.html", mails=sent_mails(task_id))
 
 
 @bp.get("/join/<code>")
@@ -68,17 +102,50 @@ def join(code: str) -> ResponseReturnValue:
     return render_template("join.html", code=code)
 
 
-def progress(task_id: str) -> dict[str, Any]:
+def remember_visitor(form: str) -> None:
+    """The session's name signs the mails."""
+    name = " ".join(request.form["name"].split())[:80]
+    if not name:
+        raise Mistake(form, "name", texts()["missing"])
+    session["name"] = name
+
+
+def address(form: str, field: str, text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise Mistake(form, field, texts()["missing"])
+    if not ADDRESS.fullmatch(text):
+        raise Mistake(form, field, texts()["no_address"].format(text))
+    return text
+
+
+def task_status(task_id: str) -> dict[str, Any]:
+    """Where the task is, for programs, and a message for the visitor."""
     result = AsyncResult(task_id, app=current_app.extensions["celery"])
-    state, info = result.state, result.info
+    # In one reading, so that state and progress belong together.
+    stored = result.backend.get_task_meta(task_id)
+    state, progress = stored["status"], stored["result"]
     if state == "FAILURE":
-        return {"state": state, "error": f"{type(info).__name__}: {info}"}
+        error = f"{type(progress).__name__}: {progress}"
+        message = f"{texts()['failed']} {error}"
+        return {"state": state, "finished": True, "error": error, "message": message}
     if state == "SUCCESS":
-        return {"state": state, "result": info}
-    return {"state": state, "progress": info if state == "PROGRESS" else None}
+        message = texts()["finished"].format(**progress)
+    elif state == "PROGRESS":
+        message = texts()["sending"].format(**progress)
+    else:
+        progress, message = None, texts()["waiting"]
+    finished = state == "SUCCESS"
+    return {
+        "state": state,
+        "finished": finished,
+        "progress": progress,
+        "message": message,
+    }
 
 
-def sent_mails() -> list[EmailMessage]:
-    """What arrived at the demo's mail server, newest first."""
+def sent_mails(task_id: str | None = None) -> list[EmailMessage]:
+    """The newest at the demo's mail server, of all tasks or of one, newest first."""
     folder = current_app.config["MAIL_FOLDER"]
-    return read_mails(Path(folder)) if folder else []
+    mails = read_mails(Path(folder)) if folder else []
+    return [mail for mail in mails if task_id in (None, mail["X-Task"])][:10]
