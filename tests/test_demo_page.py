@@ -230,6 +230,19 @@ def test_a_longer_job_is_followed_live(demo: Demo, tmp_path: Path) -> None:
         assert browser.execute_script("return window.loadedOnce") is True
 
 
+def test_a_lost_connection_is_told(demo: Demo, tmp_path: Path) -> None:
+    """The page says that nobody answers, and goes on when the server is back."""
+    with browsing(tmp_path, "en") as browser:
+        browser.get(demo.url)
+        send(browser, "many", name="Jörg", emails="a@example.com\nb@example.com")
+        browser.set_network_conditions(offline=True, latency=0, throughput=0)
+        wait_for_status(browser, "The server does not answer. Trying again…")
+        browser.delete_network_conditions()
+        wait_for_status(browser, "Finished. Sent: 2 of 2")
+        assert len(texts(browser, "article")) == 2
+        assert "ERR_INTERNET_DISCONNECTED" in console_errors(browser)[0]
+
+
 def test_without_javascript_the_page_reloads(demo: Demo, tmp_path: Path) -> None:
     """The same job reaches its end with JavaScript switched off."""
     with browsing(tmp_path, "fr", javascript=False) as browser:

@@ -45,12 +45,12 @@ def page_language() -> dict[str, Any]:
 
 @bp.get("/")
 def index() -> ResponseReturnValue:
-    return render_template("index.html", mails=sent_mails())
+    return form_page()
 
 
 @bp.errorhandler(Mistake)
 def mistaken(mistake: Mistake) -> ResponseReturnValue:
-    return render_template("index.html", mails=sent_mails(), mistake=mistake), 400
+    return form_page(mistake), 400
 
 
 @bp.post("/invite")
@@ -102,6 +102,11 @@ def join(code: str) -> ResponseReturnValue:
     return render_template("join.html", code=code)
 
 
+def form_page(mistake: Mistake | None = None) -> str:
+    mails = sent_mails()[:10]
+    return render_template("index.html", mails=mails, mistake=mistake)
+
+
 def remember_visitor(form: str) -> None:
     """The session's name signs the mails."""
     name = " ".join(request.form["name"].split())[:80]
@@ -145,7 +150,7 @@ def task_status(task_id: str) -> dict[str, Any]:
 
 
 def sent_mails(task_id: str | None = None) -> list[EmailMessage]:
-    """The newest at the demo's mail server, of all tasks or of one, newest first."""
+    """What the demo's mail server got, from all tasks or from one, newest first."""
     folder = current_app.config["MAIL_FOLDER"]
     mails = read_mails(Path(folder)) if folder else []
-    return [mail for mail in mails if task_id in (None, mail["X-Task"])][:10]
+    return [mail for mail in mails if task_id in (None, mail["X-Task"])]
