@@ -1,4 +1,4 @@
-"""The README's table, cell by cell, with a worker in a process of its own."""
+"""The table of docs/ways.md, cell by cell, with a worker in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.ways import Cell
 from tests.ways import Lab
 from tests.ways import Way
 
-README = Path(__file__).parent.parent / "README.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "ways.md"
 pytestmark = ways.quiet
 
 
@@ -34,8 +34,6 @@ def test_the_cell_says_what_the_task_sees(way: Way, kind: str, lab: Lab) -> None
     assert seen == [way.expected(kind)] * (way.count if way.once else len(seen) or 1)
 
 
-def test_the_readme_holds_the_table() -> None:
+def test_the_documentation_holds_the_table() -> None:
     """What is documented is what is tested."""
-    if not README.exists() or "| how it runs |" not in README.read_text():
-        pytest.skip("the README has no table yet")
-    assert ways.table() in README.read_text()
+    assert ways.table() in DOCUMENT.read_text()
