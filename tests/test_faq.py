@@ -1,0 +1,300 @@
+"""The errors of the README's FAQ, as they are really printed."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+import typing as t
+import uuid
+from pathlib import Path
+
+import amqp
+import flask
+import flask_babel
+import flask_login
+import kombu.exceptions
+import pytest
+from celery import Celery
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm.exc import DetachedInstanceError
+
+from flask_task_context import CaptureError
+from flask_task_context import capture_context
+from flask_task_context import delay_with_context
+from flask_task_context import init_app
+from flask_task_context import with_request_context
+from tests.conftest import ROOT
+from tests.conftest import Worker
+from tests.conftest import celery_settings
+from tests.conftest import drop_queue
+
+README = (ROOT / "README.md").read_text()
+FAQ = README[README.index("## FAQ") : README.index("## Coming from")]
+QUESTIONS = re.findall(r"^### `(.*)`$", FAQ, re.M)
+
+
+def is_answered(error: BaseException | str) -> bool:
+    """Whether a question of the FAQ is the beginning of what is printed."""
+    printed = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    printed = " ".join(printed.split())
+    patterns = [re.escape(question).replace(r"\.\.\.", ".*") for question in QUESTIONS]
+    return any(re.match(f"(amqp.exceptions.)?{p}", printed) for p in patterns)
+
+
+class User(flask_login.UserMixin):  # type: ignore[misc]
+    def __init__(self, id: str) -> None:  # noqa: A002
+        self.id = id
+
+
+class Lab:
+    """A Flask app, and a Celery app whose tasks run in this process."""
+
+    def __init__(self) -> None:
+        self.flask = flask.Flask("shop")
+        self.flask.config["SECRET_KEY"] = "key"
+        flask_login.LoginManager(self.flask).user_loader(User)
+        self.celery = Celery("shop", broker="memory://", set_as_current=False)
+
+    def run(self, body: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+        """As a task, outside of any request."""
+        return self.task(body).apply(args).get()
+
+    def task(self, body: t.Callable[..., t.Any]) -> t.Any:
+        return self.celery.task(body, name=uuid.uuid4().hex, shared=False)
+
+    def restored(self, body: t.Callable[..., t.Any]) -> t.Any:
+        """As a decorated task, in a request that its message carries."""
+        init_app(self.flask)
+        with self.flask.test_request_context("/", headers={"Accept-Language": "de"}):
+            flask_login.login_user(User("anna"))
+            headers = capture_context()
+        return self.task(with_request_context(body)).apply(headers=headers).get()
+
+
+@pytest.fixture
+def lab() -> t.Iterator[Lab]:
+    lab = Lab()
+    yield lab
+    lab.celery.close()
+
+
+def test_outside_of_a_request(lab: Lab) -> None:
+    """``request`` raises in a plain task, and is there in a decorated one."""
+
+    def path() -> str:
+        return flask.request.path
+
+    with pytest.raises(RuntimeError, match="outside of request") as raised:
+        lab.run(path)
+    assert is_answered(raised.value)
+    assert lab.restored(path) == "/"
+
+
+def test_outside_of_an_app(lab: Lab) -> None:
+    """``current_app`` raises in a plain task; a decorated one has it, request or not."""
+
+    def name() -> str:
+        return flask.current_app.name
+
+    with pytest.raises(RuntimeError, match="outside of application") as raised:
+        lab.run(name)
+    assert is_answered(raised.value)
+    init_app(lab.flask)
+    assert lab.run(with_request_context(name)) == "shop"
+
+
+def test_a_url_without_a_request(lab: Lab) -> None:
+    """An app context does not know the host; the request does."""
+    lab.flask.add_url_rule("/", "index", lambda: "")
+
+    def link() -> str:
+        return flask.url_for("index", _external=True)
+
+    def link_in_app_context() -> str:
+        with lab.flask.app_context():
+            return link()
+
+    with pytest.raises(RuntimeError, match="Unable to build URLs") as raised:
+        lab.run(link_in_app_context)
+    assert is_answered(raised.value)
+    assert lab.restored(link) == "http://localhost/"
+
+
+def test_a_hidden_argument(lab: Lab) -> None:
+    """Celery refuses it when the task is sent."""
+
+    def add(x: int) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="unexpected keyword") as raised:
+        lab.task(add).apply_async((1,), {"_flask_request_context": {}})
+    assert is_answered(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["Request", "User", "EnvironHeaders", "SecureCookieSession", "function"]
+)
+def test_an_argument_that_is_not_json(name: str, lab: Lab) -> None:
+    """What belongs to the request is no argument; the README names each."""
+
+    def add(x: t.Any) -> None:
+        pass
+
+    with lab.flask.test_request_context():
+        flask_login.login_user(User("anna"))
+        value = {
+            "Request": flask.request,
+            "User": flask_login.current_user,
+            "EnvironHeaders": flask.request.headers,
+            "SecureCookieSession": flask.session,
+            "function": flask.copy_current_request_context(add),
+        }[name]
+        message = f"^Object of type {name} is not JSON serializable$"
+        with pytest.raises(kombu.exceptions.EncodeError, match=message) as raised:
+            lab.task(add).delay(value)
+    assert is_answered(raised.value) == (name == "Request")
+    assert f"`{name}`" in FAQ or f"type {name} is" in README
+
+
+def test_no_user(lab: Lab) -> None:
+    """``None`` without a request, anonymous in an empty one, the visitor in theirs."""
+
+    def user_id() -> str:
+        return t.cast("str", flask_login.current_user.id)
+
+    def in_app_context() -> str:
+        with lab.flask.app_context():
+            return user_id()
+
+    def in_empty_request() -> str:
+        with lab.flask.test_request_context():
+            return user_id()
+
+    for body in (user_id, in_app_context):
+        with pytest.raises(AttributeError, match="'NoneType' object") as raised:
+            lab.run(body)
+        assert is_answered(raised.value)
+    with pytest.raises(AttributeError, match="'AnonymousUserMixin' object has no"):
+        lab.run(in_empty_request)
+    assert lab.restored(user_id) == "anna"
+
+
+def test_a_detached_object(lab: Lab) -> None:
+    """After its app context an object is detached; under the decorator it is not."""
+    lab.flask.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    database = SQLAlchemy(lab.flask)
+
+    class Author(database.Model):  # type: ignore[name-defined, misc]
+        id = database.mapped_column(database.Integer, primary_key=True)
+
+    class Book(database.Model):  # type: ignore[name-defined, misc]
+        id = database.mapped_column(database.Integer, primary_key=True)
+        author_id = database.mapped_column(database.ForeignKey(Author.id))
+        author = database.relationship(Author)
+
+    with lab.flask.app_context():
+        database.create_all()
+        database.session.add(Book(id=1, author=Author(id=2)))
+        database.session.commit()
+
+    def after_its_context() -> int:
+        with lab.flask.app_context():
+            book = database.session.get(Book, 1)
+        return t.cast("int", book.author.id)
+
+    def in_its_context() -> int:
+        return t.cast("int", database.session.get(Book, 1).author.id)
+
+    with pytest.raises(DetachedInstanceError, match="is not bound") as raised:
+        lab.run(after_its_context)
+    assert is_answered(raised.value)
+    assert lab.restored(in_its_context) == 2
+    with lab.flask.app_context():
+        database.engine.dispose()
+
+
+def test_no_secret_key(lab: Lab) -> None:
+    """Flask's session raises, in a task too."""
+    lab.flask.config["SECRET_KEY"] = None
+
+    def change() -> None:
+        with lab.flask.test_request_context():
+            flask.session["a"] = 1
+
+    with pytest.raises(RuntimeError, match="no secret key was set") as raised:
+        lab.run(change)
+    assert is_answered(raised.value)
+
+
+def test_the_default_locale(lab: Lab) -> None:
+    """Each of the three answers without a request, and the visitor's with it."""
+    assert "### Flask-Babel gives the default locale in a task" in FAQ
+    flask_babel.Babel(
+        lab.flask,
+        locale_selector=lambda: flask.request.accept_languages.best_match(["en", "de"]),
+    )
+
+    def locale() -> str:
+        return str(flask_babel.get_locale())
+
+    def in_app_context() -> str:
+        with lab.flask.app_context():
+            return locale()
+
+    def in_empty_request() -> str:
+        with lab.flask.test_request_context():
+            return locale()
+
+    assert lab.run(locale) == "None"
+    with pytest.raises(RuntimeError, match="outside of request context"):
+        lab.run(in_app_context)
+    assert lab.run(in_empty_request) == "en"
+    assert lab.restored(locale) == "de"
+
+
+def test_a_task_that_the_worker_does_not_know(tmp_path: Path) -> None:
+    """The worker prints it, with all headers."""
+    settings = celery_settings("redis", tmp_path)
+    worker = Worker(settings, tmp_path / "worker.log")
+    celery = Celery("web", set_as_current=False)
+    celery.conf.update(settings)
+    try:
+        celery.send_task("nobody.knows", headers={"mine": "is shown"})
+        worker.wait_for("is shown")
+    finally:
+        worker.stop()
+        drop_queue(celery)
+    (line,) = re.findall(r"Received unregistered task .*", worker.log.read_text())
+    assert is_answered(line)
+
+
+def test_a_header_that_is_too_large_for_rabbitmq(tmp_path: Path, lab: Lab) -> None:
+    """The innocent publish after it raises; the default limit refuses it in the view."""
+    celery = Celery("rabbit", set_as_current=False)
+    celery.conf.update(celery_settings("rabbitmq", tmp_path))
+    lab.celery.close()
+    lab.celery = celery
+
+    def add() -> None:
+        pass
+
+    task = lab.task(add)
+    large = {"HTTP_LARGE": "x" * 140_000}
+    with lab.flask.test_request_context(environ_base=large):
+        with pytest.raises(CaptureError, match="Nothing was sent"):
+            delay_with_context(task)
+        lab.flask.config["TASK_CONTEXT_MAX_SIZE"] = 1_000_000
+        delay_with_context(task)
+    printed = ""
+    deadline = time.monotonic() + 20
+    while not printed and time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionError):
+            try:
+                task.delay()
+            except amqp.exceptions.FrameError as error:
+                printed = f"amqp.exceptions.FrameError: {error}"
+        time.sleep(0.1)
+    assert "frame_too_large" in printed
+    assert is_answered(printed)
+    drop_queue(celery)
