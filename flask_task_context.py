@@ -238,6 +238,8 @@ def init_app(app: flask.Flask) -> None:
     :raises RuntimeError: for ``TASK_CONTEXT_ENCRYPT`` without a ``SECRET_KEY``
         or without the ``cryptography`` package.
     """
+    # ``current_app`` is gone when the task runs; the app behind it is not.
+    app = getattr(app, "_get_current_object", lambda: app)()
     _seal("", _settings(app))
     _apps[app.name] = app
 

@@ -58,6 +58,14 @@ def test_one_registered_app_serves_every_message() -> None:
         assert flask.current_app.name == "worker"
 
 
+def test_init_app_with_current_app() -> None:
+    """An extension that is handed the proxy registers the app behind it."""
+    app = app_named("behind")
+    with app.app_context():
+        init_app(flask.current_app)
+    assert name() == "behind"
+
+
 def test_with_several_apps_the_message_chooses() -> None:
     """The name in the message picks the app; the newest app of a name wins."""
     one, two, newer = (
