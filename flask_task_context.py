@@ -148,14 +148,21 @@ _MULTIPART = "multipart/form-data"
 _BODY_KEYS = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"}
 _FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
+_KINDS = {"plain", "signed", "encrypted"}
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
 _ENCRYPTION = 28  # bytes: nonce and tag
 _BEGUN = "the view had begun to read it from request.stream"
 _FORM_ALONE = "only its form did"
 _HUNG_UP = "the client hung up while sending it"
 _NO_CRYPTOGRAPHY = (
-    "Install the package 'cryptography': 'flask-task-context[encryption]' brings it."
+    "the package 'cryptography' cannot be imported in this process: install"
+    " 'flask-task-context[encryption]' for the web process and for the worker."
 )
+_NOT_OURS = (
+    "The context is not one that flask-task-context wrote: find what writes the"
+    " message header 'flask_task_context'."
+)
+_LOOK = "Find what changes message headers between the sender and this worker."
 _UNREADABLE = (
     AttributeError,
     LookupError,
@@ -234,13 +241,23 @@ def init_app(app: flask.Flask) -> None:
     a name wins.
 
     :param app: the Flask app, with its config loaded.
-    :raises TypeError: for a setting of the wrong type.
+    :raises TypeError: for what is no Flask app, and a setting of the wrong type.
     :raises RuntimeError: for ``TASK_CONTEXT_ENCRYPT`` without a ``SECRET_KEY``
         or without the ``cryptography`` package.
     """
+    if not isinstance(app, flask.Flask):
+        raise TypeError(
+            f"{app!r} is not a Flask app: call 'init_app' with the app itself, where"
+            " it is made."
+        )
     # ``current_app`` is gone when the task runs; the app behind it is not.
     app = getattr(app, "_get_current_object", lambda: app)()
-    _seal("", _settings(app))
+    for key in ("TASK_CONTEXT_AUTO", "TASK_CONTEXT_ENCRYPT"):
+        if (value := app.config.get(key)) not in (True, False, None):
+            raise TypeError(f"{key} is {value!r}: make it True or False.")
+    settings = _settings(app)
+    _seal("", settings)
+    _note_replaced(settings, _apps.get(app.name))
     _apps[app.name] = app
 
 
@@ -287,18 +304,17 @@ def apply_async_with_context(
     :raises TypeError: when ``task`` is none of these.
     :raises CaptureError: see :func:`capture_context`; nothing is sent.
     """
-    if not hasattr(task, "apply_async"):
-        raise TypeError(
-            f"{task!r} is not a Celery task: put '@app.task' or '@shared_task'"
-            " on it, or pass one of its signatures."
-        )
+    if not hasattr(task, "apply_async") or type(task) is type:  # type: ignore[comparison-overlap]
+        raise TypeError(f"{task!r} is not a Celery task: {_instead_of(task)}.")
     # A signature's headers would be dropped for those that are given here.
     own = (getattr(task, "options", None) or {}).get("headers")
-    headers = {
-        **capture_context(),
-        **(own or {}),
-        **(options.pop("headers", None) or {}),
-    }
+    given: t.Any = options.pop("headers", None) or {}
+    if not hasattr(given, "keys"):
+        raise TypeError(
+            f"'headers' is of type {type(given).__name__!r}: make it a dict of message"
+            " headers."
+        )
+    headers = {**capture_context(), **(own or {}), **given}
     token = _inherited.set(headers.get(_HEADER))
     try:
         return task.apply_async(args, kwargs, headers=headers or None, **options)
@@ -324,8 +340,12 @@ def restore_context(
         Default: the app of the active app context, else the one given to
         :func:`init_app`, else ``FLASK_APP``.
     :raises BadContext: when the context is broken, forged, or not for this app.
+    :raises TypeError: when ``headers`` is no mapping of strings.
     :raises RuntimeError: when no Flask app is found.
     """
+    _check_app(app)
+    if headers and (type(headers) is not dict or _HEADER not in headers):
+        _check_headers(headers)
     header = _header_of(headers)
     with _in_request(header, app) if header else _in_app_context(_find_app(app)):
         yield
@@ -493,7 +513,8 @@ def _encode_parts(parts: dict[str, t.Any], serializer: TaggedJSONSerializer) -> 
         for label, name, value in _labelled(parts):
             _check_serializable(label, {name: value}, serializer)
         raise CaptureError(
-            f"The request cannot travel with a task: {error}."
+            f"The request cannot travel with a task: {error}. Look for it in"
+            " 'request.environ' and in the request's limits."
         ) from error
 
 
@@ -912,17 +933,19 @@ class _Settings:
         patterns = _names("TASK_CONTEXT_EXCLUDE", exclude, _EXCLUDE)
         if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
             raise TypeError(
-                f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters."
+                f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters,"
+                " such as 65536."
             )
         for name in self.g:
             if not _is_attribute(name):
                 raise ValueError(
-                    f"TASK_CONTEXT_G holds {name!r}, which is no attribute of g."
+                    f"TASK_CONTEXT_G holds {name!r}, which is no attribute of g: make"
+                    " it a list of their names."
                 )
         if encrypt and not secrets:
             raise RuntimeError(
                 f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {app.name!r}"
-                " has none: set one, the same in every process."
+                " has none: set one before 'init_app', the same in every process."
             )
         self.name = app.name
         self.max_size = max_size
@@ -981,7 +1004,7 @@ def _names(key: str, names: t.Any, default: tuple[str, ...]) -> tuple[str, ...]:
 def _secret_keys(secret: t.Any, fallbacks: t.Any) -> tuple[str | bytes, ...]:
     if not secret:
         return ()
-    if isinstance(fallbacks, str | bytes):
+    if isinstance(fallbacks, str | bytes) or not hasattr(fallbacks or (), "__iter__"):
         raise TypeError("SECRET_KEY_FALLBACKS is one key: make it a list of keys.")
     return (secret, *filter(None, fallbacks or ()))
 
@@ -1028,6 +1051,11 @@ class _Key:
     """What is derived from one secret key."""
 
     def __init__(self, secret: str | bytes) -> None:
+        if not isinstance(secret, str | bytes):
+            raise TypeError(
+                "SECRET_KEY or one of SECRET_KEY_FALLBACKS is of type"
+                f" {type(secret).__name__!r}: make it a string or bytes."
+            )
         self.secret = secret.encode() if isinstance(secret, str) else secret
         #: Tells a foreign key from a damaged message.
         self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
@@ -1076,7 +1104,7 @@ def _seal(payload: str, settings: _Settings) -> str:
             payload = settings.keys[0].encrypt(payload, settings.prefix)
         except ImportError:
             raise RuntimeError(
-                f"TASK_CONTEXT_ENCRYPT is set. {_NO_CRYPTOGRAPHY}"
+                f"TASK_CONTEXT_ENCRYPT is set, and {_NO_CRYPTOGRAPHY}"
             ) from None
     text = f"{settings.prefix}:{len(payload)}:{payload}"
     if settings.kind == "signed":
@@ -1097,8 +1125,13 @@ class _Sealed:
     """What a header says of itself; :func:`_unseal` proves it."""
 
     def __init__(self, header: t.Any) -> None:
-        if not isinstance(header, str) or not header.isascii():
-            raise BadContext("The context is not one that flask-task-context wrote.")
+        if not isinstance(header, str):
+            raise BadContext(
+                f"The context is no string but of type {type(header).__name__!r}: send"
+                " it as 'capture_context' gives it."
+            )
+        if not header.isascii():
+            raise BadContext(_NOT_OURS)
         version, _, rest = header.partition(":")
         if version.isdecimal() and int(version[:9]) > int(_FORMAT):
             raise BadContext(
@@ -1106,8 +1139,13 @@ class _Sealed:
                 f" ({__version__}) reads up to {_FORMAT}: update it in the worker first."
             )
         parts = rest.split(":", 4)
-        if version != _FORMAT or len(parts) != 5 or not parts[3].isdecimal():
-            raise BadContext("The context is not one that flask-task-context wrote.")
+        if (
+            version != _FORMAT
+            or len(parts) != 5
+            or parts[0] not in _KINDS
+            or not parts[3].isdecimal()
+        ):
+            raise BadContext(_NOT_OURS)
         self.header = header
         self.kind, name, self.key_id, length, self.payload = parts
         self.app_name = unquote(name)
@@ -1116,26 +1154,38 @@ class _Sealed:
         if len(self.payload) != expected or length != str(int(length[:9])):
             raise BadContext(
                 f"The context was cut or changed on its way: {len(self.payload)}"
-                f" characters have arrived where {expected} were sent."
+                f" characters have arrived where {expected} were sent. {_LOOK}"
             )
 
 
 def _unseal(sealed: _Sealed, settings: _Settings) -> str:
     if sealed.kind == settings.kind == "plain":
         return sealed.payload
+    if not settings.keys:
+        raise BadContext(
+            f"The context is {sealed.kind}, and the app {settings.name!r} has no"
+            " SECRET_KEY in this process: set the one of the process that sent it."
+        )
     if sealed.kind != "encrypted" and sealed.kind != settings.kind:
         raise BadContext(
             f"The context is {sealed.kind}, and the app {settings.name!r} takes only"
-            f" {settings.kind} ones here: give every process the same SECRET_KEY and"
-            " TASK_CONTEXT_ENCRYPT."
+            f" {settings.kind} ones in this process: give the process that sent it the"
+            " same SECRET_KEY and TASK_CONTEXT_ENCRYPT."
         )
     for key in settings.keys:
         if key.id == sealed.key_id:
             return _unseal_with(key, sealed)
+    if (settings.name, sealed.key_id) in _replaced:
+        raise BadContext(
+            f"The context is {sealed.kind} with the SECRET_KEY of an earlier app"
+            f" {settings.name!r} in this process, and 'init_app' keeps the newest of a"
+            " name: give each app a name of its own."
+        )
     raise BadContext(
         f"The context is {sealed.kind} with a SECRET_KEY that the app"
-        f" {settings.name!r} does not have here: give every process the same key (not"
-        " one made anew at each start), and old ones in SECRET_KEY_FALLBACKS."
+        f" {settings.name!r} does not have in this process: give every process the"
+        " same key (not one that 'os.urandom' or 'secrets' makes anew at each start),"
+        " and old ones in SECRET_KEY_FALLBACKS."
     )
 
 
@@ -1144,16 +1194,20 @@ def _unseal_with(key: _Key, sealed: _Sealed) -> str:
         try:
             return key.decrypt(sealed.payload, sealed.prefix)
         except ImportError:
-            raise BadContext(f"The context is encrypted. {_NO_CRYPTOGRAPHY}") from None
+            raise BadContext(
+                f"The context is encrypted, and {_NO_CRYPTOGRAPHY}"
+            ) from None
         except ValueError:
             raise BadContext(
-                "The context was changed on its way: it does not decrypt."
+                f"The context was changed on its way: it does not decrypt. {_LOOK}"
             ) from None
     text, _, signature = sealed.header.rpartition(".")
     if not hmac.compare_digest(
         key.signer.get_signature(text), signature.encode("ascii")
     ):
-        raise BadContext("The context was changed on its way: its signature is wrong.")
+        raise BadContext(
+            f"The context was changed on its way: its signature is wrong. {_LOOK}"
+        )
     return sealed.payload[:-_SIGNATURE]
 
 
@@ -1174,6 +1228,30 @@ def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
     if _HEADER not in headers and isinstance(nested, dict):
         return nested.get(_HEADER)
     return headers.get(_HEADER)
+
+
+def _instead_of(task: t.Any) -> str:
+    """What to send instead of something that is no task."""
+    if isinstance(task, str):
+        return "use 'celery_app.send_task(name, args, headers=capture_context())'"
+    if inspect.isclass(task):
+        return "pass the task that 'celery_app.register_task' made of it"
+    if hasattr(getattr(task, "__self__", None), "apply_async"):
+        return "pass the task, not a method of it, and then its arguments"
+    if callable(task):
+        return "put '@app.task' or '@shared_task' on it, or pass one of its signatures"
+    return "pass a task, a signature or a canvas, and not what a task returned"
+
+
+def _check_headers(headers: t.Any) -> None:
+    """:raises TypeError: where nothing could be found, though it may be there."""
+    if not hasattr(headers, "get") or not hasattr(headers, "__contains__"):
+        raise TypeError(
+            f"The headers are of type {type(headers).__name__!r}: pass a mapping, as"
+            " 'capture_context()' gives it and 'task.request.headers' holds it."
+        )
+    if _HEADER not in headers and _HEADER.encode() in headers:
+        raise TypeError("The headers' names are bytes: decode names and values.")
 
 
 def _header_in(message: Context) -> t.Any:
@@ -1276,6 +1354,22 @@ task_received.connect(_remember, weak=False)
 _apps: dict[str, flask.Flask] = {}
 _loaded: dict[t.Any, flask.Flask] = {}
 _loading = threading.RLock()
+#: Name and key id of apps in whose place a newer one of the same name serves.
+_replaced: set[tuple[str, str]] = set()
+
+
+def _note_replaced(settings: _Settings, earlier: flask.Flask | None) -> None:
+    if earlier is not None and (old := earlier.extensions.get(_HEADER)):
+        _replaced.update((old.name, key.id) for key in old.keys)
+    _replaced.difference_update((settings.name, key.id) for key in settings.keys)
+
+
+def _check_app(option: t.Any) -> None:
+    if not (option is None or callable(option) or isinstance(option, str)):
+        raise TypeError(
+            f"app={option!r} is no Flask app: pass one, its factory, or an import"
+            " string such as 'shop:create_app'."
+        )
 
 
 def _find_app(option: _AppOption, name: str | None = None) -> flask.Flask:
@@ -1312,7 +1406,9 @@ def _load(source: t.Callable[[], flask.Flask] | str | None) -> flask.Flask:
             _loaded[source] = source() if callable(source) else _import_app(source)
         app = _loaded[source]
     if not isinstance(app, flask.Flask):
-        raise TypeError(f"{source!r} gave {app!r}, which is not a Flask app.")
+        raise TypeError(
+            f"{source!r} gave {app!r}, which is not a Flask app: make it return one."
+        )
     return app
 
 
@@ -1320,10 +1416,16 @@ def _import_app(path: str | None) -> flask.Flask:
     try:
         return ScriptInfo(app_import_path=path).load_app()
     except ClickException as error:
+        if path is not None:
+            raise RuntimeError(
+                f"No Flask app for this task: {error.format_message()} Correct FLASK_APP"
+                f" or 'app=', which is {path!r}: the worker must be able to import it."
+            ) from error
         raise RuntimeError(
-            f"No Flask app for this task: {error.format_message()} Call"
-            " 'flask_task_context.init_app(app)' where the app is made, set"
-            " FLASK_APP, or use '@with_request_context(app=\"module:create_app\")'."
+            "No Flask app for this task: call 'flask_task_context.init_app(app)' in a"
+            " module that the worker imports, set FLASK_APP for the worker, or use"
+            " '@with_request_context(app=\"module:create_app\")'. Flask's own search"
+            f" says: {error.format_message()}"
         ) from error
 
 
@@ -1363,7 +1465,10 @@ def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
     try:
         return _Snapshot(decode(payload))
     except _UNREADABLE as error:
-        raise BadContext(f"The context cannot be read: {error!r}.") from error
+        raise BadContext(
+            f"The context cannot be read: {error!r}. Send it as 'capture_context'"
+            " gives it."
+        ) from error
 
 
 def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -1450,7 +1555,7 @@ def _pushed(app: flask.Flask, snapshot: _Snapshot) -> t.Iterator[t.Any]:
             if session.modified:
                 warnings.warn(
                     "A task changed its session. It is a copy of the visitor's: no"
-                    " session store and no cookie is written.",
+                    " session store and no cookie is written. Change it in a view.",
                     stacklevel=2,
                 )
         except BaseException as error:
@@ -1502,6 +1607,7 @@ class _Options:
     def __init__(
         self, app: _AppOption, before_request: bool, after_request: bool
     ) -> None:
+        _check_app(app)
         self.app = app
         self.before_request = before_request
         self.after_request = after_request
@@ -1571,14 +1677,16 @@ def _run_before_request(context: t.Any) -> None:
     try:
         answer = _call_hooks(context, "preprocess_request")
     except HTTPException as error:
-        raise RequestRefused(
-            f"A before-request function refused the task's request: {error}"
-        ) from error
+        raise _refusal("aborted", error.response or str(error)) from error
     if answer is not None:
-        raise RequestRefused(
-            f"A before-request function answered the task's request with {answer!r}."
-            " The task did not run."
-        )
+        raise _refusal("answered", answer)
+
+
+def _refusal(verb: str, answer: t.Any) -> RequestRefused:
+    return RequestRefused(
+        f"A before-request function {verb} the task's request with {answer!r}: let it"
+        " pass, or leave out 'before_request=True' of the task."
+    )
 
 
 def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
@@ -1613,6 +1721,11 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
         _decorate_copies(_Shared(_function_of(task), task.name, options))
     elif inspect.isclass(task) and issubclass(task, Task):
         _decorate_class(task, options)
+    elif isinstance(task, str | flask.Flask):
+        raise TypeError(
+            f"{task!r} is no function and no task: name an app with"
+            " '@with_request_context(app=...)'."
+        )
     elif callable(task) and not inspect.isclass(task):
         return _decorate_function(task, options)
     else:

@@ -147,7 +147,7 @@ def test_what_stands_before_the_text_is_bound_to_it(part: int, value: str) -> No
     with (
         pytest.raises(
             BadContext,
-            match=r"does not decrypt|takes only encrypted|was cut|does not have here",
+            match=r"does not decrypt|takes only encrypted|was cut|does not have in this process",
         ),
         restore_context({secrecy.HEADER: ":".join(parts)}),
     ):
@@ -216,7 +216,8 @@ def test_a_missing_extra_is_an_error_that_names_it() -> None:
         text=True,
     ).stdout.splitlines()
     error = (
-        "RuntimeError: TASK_CONTEXT_ENCRYPT is set. Install the package 'cryptography':"
-        " 'flask-task-context[encryption]' brings it."
+        "RuntimeError: TASK_CONTEXT_ENCRYPT is set, and the package 'cryptography'"
+        " cannot be imported in this process: install"
+        " 'flask-task-context[encryption]' for the web process and for the worker."
     )
     assert printed == [error, error, "/a"]

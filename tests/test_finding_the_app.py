@@ -66,6 +66,22 @@ def test_init_app_with_current_app() -> None:
     assert name() == "behind"
 
 
+def test_init_app_before_the_config_is_loaded() -> None:
+    """What is set later counts, and a wrong setting is an error when it is used."""
+    app = flask.Flask("late")
+    init_app(app)
+    app.config.update(SECRET_KEY="key", TASK_CONTEXT_G=["tenant"])
+    with app.test_request_context("/"):
+        flask.g.tenant = "north"
+        headers = capture_context()
+    assert headers["flask_task_context"].startswith("1:signed:late:")
+    with restore_context(headers):
+        assert flask.g.tenant == "north"
+    app.config["TASK_CONTEXT_G"] = "tenant"
+    with pytest.raises(TypeError, match="TASK_CONTEXT_G is 'tenant': make it a list"):
+        headers_of(app)
+
+
 def test_with_several_apps_the_message_chooses() -> None:
     """The name in the message picks the app; the newest app of a name wins."""
     one, two, newer = (
@@ -175,11 +191,13 @@ def test_no_app_at_all_says_what_to_do(tmp_path: Path) -> None:
     result = discover(tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "RuntimeError: No Flask app for this task: Could not locate a Flask"
-        " application. Use the 'flask --app' option, 'FLASK_APP' environment variable,"
-        " or a 'wsgi.py' or 'app.py' file in the current directory. Call"
-        " 'flask_task_context.init_app(app)' where the app is made, set FLASK_APP, or"
-        " use '@with_request_context(app=\"module:create_app\")'."
+        "RuntimeError: No Flask app for this task: call"
+        " 'flask_task_context.init_app(app)' in a module that the worker imports, set"
+        " FLASK_APP for the worker, or use"
+        " '@with_request_context(app=\"module:create_app\")'. Flask's own search says:"
+        " Could not locate a Flask application. Use the 'flask --app' option,"
+        " 'FLASK_APP' environment variable, or a 'wsgi.py' or 'app.py' file in the"
+        " current directory."
     )
 
 

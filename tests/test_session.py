@@ -415,7 +415,7 @@ def test_a_changed_session_is_reported_once(plain_shop: Shop) -> None:
     (warning,) = caught
     assert str(warning.message) == (
         "A task changed its session. It is a copy of the visitor's: no session store"
-        " and no cookie is written."
+        " and no cookie is written. Change it in a view."
     )
 
 

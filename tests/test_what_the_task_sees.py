@@ -245,8 +245,17 @@ def test_the_callers_headers_are_kept_and_win(plain_shop: Shop) -> None:
     assert sent == own
 
 
-@pytest.mark.parametrize("wrong", [shop.add, None, "shop.add"])
-def test_what_is_not_a_task_is_refused_where_it_is_sent(wrong: t.Any) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "instead"),
+    [
+        (shop.add, "put '@app.task'"),
+        (None, "pass a task, a signature or a canvas"),
+        ("shop.add", "use 'celery_app.send_task"),
+    ],
+)
+def test_what_is_not_a_task_is_refused_where_it_is_sent(
+    wrong: t.Any, instead: str
+) -> None:
     """Passing a plain function says which decorator is missing."""
-    with pytest.raises(TypeError, match=r"is not a Celery task: put '@app.task'"):
+    with pytest.raises(TypeError, match=f"is not a Celery task: {instead}"):
         delay_with_context(wrong)
