@@ -19,7 +19,9 @@ from celery import Celery
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm.exc import DetachedInstanceError
 
+from flask_task_context import BadContext
 from flask_task_context import CaptureError
+from flask_task_context import LeftOut
 from flask_task_context import capture_context
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
@@ -79,11 +81,50 @@ def lab() -> t.Iterator[Lab]:
     lab.celery.close()
 
 
+def path() -> str:
+    return flask.request.path
+
+
+def data() -> bytes:
+    return flask.request.get_data()
+
+
+def test_another_key(lab: Lab) -> None:
+    """A worker with another ``SECRET_KEY`` says so."""
+    with lab.flask.test_request_context("/"):
+        headers = capture_context()
+    lab.flask.config["SECRET_KEY"] = "another"
+    init_app(lab.flask)
+    task = lab.task(with_request_context(path))
+    with pytest.raises(BadContext, match="does not have") as raised:
+        task.apply(headers=headers).get()
+    assert is_answered(raised.value)
+
+
+def test_no_app(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker that has met no Flask app says so."""
+    monkeypatch.delenv("FLASK_APP", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError, match="No Flask app") as raised:
+        lab.run(with_request_context(path))
+    assert is_answered(raised.value)
+
+
+def test_a_body_that_is_too_large(lab: Lab) -> None:
+    """It raises where the task touches it, and nowhere else."""
+    init_app(lab.flask)
+    with lab.flask.test_request_context("/", method="POST", data=b"x" * 100_000):
+        headers = capture_context()
+    read_path = lab.task(with_request_context(path))
+    read_data = lab.task(with_request_context(data))
+    assert read_path.apply(headers=headers).get() == "/"
+    with pytest.raises(LeftOut, match="did not travel") as raised:
+        read_data.apply(headers=headers).get()
+    assert is_answered(raised.value)
+
+
 def test_outside_of_a_request(lab: Lab) -> None:
     """``request`` raises in a plain task, and is there in a decorated one."""
-
-    def path() -> str:
-        return flask.request.path
 
     with pytest.raises(RuntimeError, match="outside of request") as raised:
         lab.run(path)
