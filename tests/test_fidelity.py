@@ -8,17 +8,11 @@ import functools
 import importlib.metadata
 import inspect
 import json
-import os
 import re
-import subprocess
-import sys
-import threading
 import time
 import typing as t
 from pathlib import Path
 from urllib.parse import quote
-from wsgiref import simple_server
-from wsgiref.handlers import BaseHandler
 
 import flask
 import pytest
@@ -33,19 +27,21 @@ from flask_task_context import _EXCLUDE as DEFAULT
 from flask_task_context import capture_context
 from flask_task_context import restore_context
 from tests import observed
-from tests.conftest import ROOT
 from tests.conftest import Worker
 from tests.conftest import celery_settings
-from tests.conftest import serving
 from tests.observed import Sent
 from tests.observed import create_app
 from tests.observed import multipart
 from tests.observed import observe
+from tests.observed import open_in_client
 from tests.observed import show
+from tests.servers import COMMANDS
+from tests.servers import serving_apart
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 JSON = ("Content-Type", "application/json")
 WERKZEUG_2 = importlib.metadata.version("werkzeug") < "3"
+CANARY = "postgresql://shop:canary-7731@localhost/"
 CHROME = "----WebKitFormBoundary7MA4YWxkTrZu0gW"
 FIREFOX = "---------------------------9051914041544843365972754266"
 
@@ -354,8 +350,10 @@ CASES: dict[str, Sent] = {
 class Server:
     """Some way to send a request to the app, and what the view then wrote down."""
 
-    def __init__(self, folder: Path, deliver: t.Callable[[Sent], None]) -> None:
-        self.folder, self.deliver = folder, deliver
+    def __init__(
+        self, folder: Path, deliver: t.Callable[[Sent], None], name: str = "client"
+    ) -> None:
+        self.folder, self.deliver, self.name = folder, deliver, name
 
     def send(self, sent: Sent, capture_first: bool) -> t.Any:
         answer = self.folder / "seen.json"
@@ -377,90 +375,20 @@ def deliver_to(port: int) -> t.Callable[[Sent], None]:
     return deliver
 
 
-@contextlib.contextmanager
-def client_server(folder: Path) -> t.Iterator[t.Any]:
-    apps = {v: create_app(v, FOLDER=str(folder)) for v in observed.VARIANTS}
-    yield lambda sent: observed.open_in_client(apps[sent.variant], sent)
-
-
-@contextlib.contextmanager
-def waitress_server(folder: Path) -> t.Iterator[t.Any]:
-    with serving(observed.front(str(folder))) as port:
-        yield deliver_to(port)
-
-
-class QuietHandler(simple_server.WSGIRequestHandler):
-    def log_message(self, *args: t.Any) -> None:
-        """Nothing."""
-
-
-@contextlib.contextmanager
-def wsgiref_server(folder: Path) -> t.Iterator[t.Any]:
-    application = observed.front(str(folder))
-    with (
-        without_http_variables(),
-        simple_server.make_server(
-            "127.0.0.1", 0, application, handler_class=QuietHandler
-        ) as server,
-    ):
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield deliver_to(server.server_port)
-        server.shutdown()
-        thread.join(10)
-
-
-@contextlib.contextmanager
-def without_http_variables() -> t.Iterator[None]:
-    """A proxy that is set for the tests' own process would look like a header."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HTTP_")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BaseHandler, "os_environ", kept)
-        yield
-
-
-@contextlib.contextmanager
-def gunicorn_server(folder: Path) -> t.Iterator[t.Any]:
-    log = folder / "gunicorn.log"
-    command = [sys.executable, "-m", "gunicorn", "tests.gunicorn_app:application"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--bind", "127.0.0.1:0", "--workers", "1"],
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OBSERVED_FOLDER": str(folder)},
-        )
-    try:
-        deadline = time.monotonic() + 30
-        listening = re.compile(
-            r"Listening at: http://127.0.0.1:(\d+)[^$]*Booting worker"
-        )
-        while not (found := listening.search(log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield deliver_to(int(found[1]))
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-SERVERS = {
-    "client": client_server,
-    "waitress": waitress_server,
-    "wsgiref": wsgiref_server,
-    "gunicorn": gunicorn_server,
-}
-
-
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=["client", *COMMANDS])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> t.Iterator[Server]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with SERVERS[request.param](folder) as deliver:
-        yield Server(folder, deliver)
+    folder = tmp_path_factory.mktemp("server")
+    if request.param == "client":
+        apps = {v: create_app(v, FOLDER=str(folder)) for v in observed.VARIANTS}
+        yield Server(folder, lambda sent: open_in_client(apps[sent.variant], sent))
+        return
+    environ = {"OBSERVED_FOLDER": str(folder), "DATABASE_URL": CANARY}
+    with serving_apart(
+        request.param, "tests.observed_server:application", folder / "log", environ
+    ) as port:
+        yield Server(folder, deliver_to(port), request.param)
 
 
 # -- view and task ------------------------------------------------------------
@@ -504,6 +432,16 @@ def test_every_attribute_is_equal(server: Server, name: str) -> None:
     assert differences(looked_first, seen) == []
 
 
+def test_a_chunked_form_is_there(server: Server) -> None:
+    """Where the server reads chunked bodies, the view and the task have the form."""
+    seen, captures = server.send(CASES["chunked form"], capture_first=True)
+    read_by_server = server.name not in ("wsgiref", "uWSGI")
+    fields = [["a", "1"], ["a", "2"], ["b", "é"]] if read_by_server else []
+    for observation in (seen, in_task(captures[0], app_of())):
+        pairs = observation["request"]["form"][1]
+        assert [pair[1] for pair in pairs] == fields
+
+
 def test_every_attribute_is_looked_at() -> None:
     """The observation leaves out no public attribute but those that it names."""
     with app_of().test_request_context("/item/3"):
@@ -520,7 +458,7 @@ def test_by_default_only_credentials_are_missing(tmp_path: Path, name: str) -> N
     """With the default settings the task lacks the credentials, and nothing else."""
     config = {"FOLDER": str(tmp_path), "TASK_CONTEXT_EXCLUDE": DEFAULT}
     app = create_app(**config)
-    server = Server(tmp_path, lambda sent: observed.open_in_client(app, sent))
+    server = Server(tmp_path, lambda sent: open_in_client(app, sent))
     credentials = (
         ("Cookie", "id=1"),
         ("Authorization", "Bearer x"),
@@ -540,7 +478,7 @@ def test_every_attribute_is_equal_when_encrypted(tmp_path: Path, name: str) -> N
     pytest.importorskip("cryptography")
     config = {"FOLDER": str(tmp_path), "TASK_CONTEXT_ENCRYPT": True}
     app = create_app(**config)
-    server = Server(tmp_path, lambda sent: observed.open_in_client(app, sent))
+    server = Server(tmp_path, lambda sent: open_in_client(app, sent))
     seen, captures = server.send(CASES[name], True)
     task_app = create_app(TASK_CONTEXT_ENCRYPT=True)
     for captured in captures:
@@ -581,10 +519,12 @@ IN_WORKER = (
 
 
 def test_every_attribute_is_equal_in_a_worker(server: Server, observer: t.Any) -> None:
-    """A worker's process sees what the server's process saw."""
+    """A worker's process sees what the server's process saw, and nothing of that
+    process's environment was sent."""
     sent = []
     for name in IN_WORKER:
         seen, captures = server.send(CASES[name], True)
+        assert CANARY not in str(captures)
         sent += [(seen, observer.apply_async(headers=header)) for header in captures]
     for seen, result in sent:
         assert differences(seen, arrived(result)) == []

@@ -1,4 +1,4 @@
-"""What the tests' ``gunicorn`` loads."""
+"""What the WSGI servers of test_fidelity load."""
 
 import os
 
