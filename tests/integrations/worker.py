@@ -1,4 +1,5 @@
-"""What ``celery -A`` loads in the worker of one integration."""
+"""What ``celery -A`` loads in the worker of one integration, and the WSGI server
+where that is a process of its own."""
 
 from __future__ import annotations
 
@@ -13,3 +14,4 @@ module = importlib.import_module(os.environ["INTEGRATION"])
 flask_app = module.create_app(**settings["flask"])
 init_app(flask_app)
 app = module.create_celery(flask_app, **settings["celery"])
+flask_app.extensions["celery"] = app
