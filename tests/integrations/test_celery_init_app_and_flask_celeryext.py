@@ -1,0 +1,50 @@
+"""Beside other ways to give tasks a Flask app: ``celery_init_app`` of Flask's
+documentation, and Flask-CeleryExt."""
+
+from __future__ import annotations
+
+import types
+import typing as t
+
+import pytest
+
+from tests.integrations.apps import celery_init_app
+from tests.integrations.apps import flask_celeryext
+from tests.integrations.conftest import Open
+
+
+@pytest.mark.parametrize(
+    ("module", "config", "blank"),
+    [
+        (celery_init_app, {}, None),
+        (flask_celeryext, {"BASE": "AppContextTask"}, None),
+        (flask_celeryext, {"BASE": "RequestContextTask"}, "http://localhost/"),
+    ],
+    ids=["celery_init_app", "AppContextTask", "RequestContextTask"],
+)
+def test_each_task_has_what_its_project_gave_it(
+    open_apart: Open,
+    module: types.ModuleType,
+    config: dict[str, str],
+    blank: str | None,
+) -> None:
+    """A task that is not decorated stays as it is, also where the message carries a
+    request. A decorated one has the request, in either order and after a retry, and
+    without a request what the project gives."""
+    site = open_apart(module, "--pool=prefork", "--concurrency=1", **config)
+
+    def ask(path: str) -> t.Any:
+        answer = site.get(path, headers={"Host": "anna.example"})
+        assert answer.status_code == 200, answer.text
+        total, seen = answer.json()
+        assert total == 3
+        return seen
+
+    before = {"app": "project", "url": blank}
+    assert ask("/plain/theirs") == before
+    assert ask("/ours/theirs") == before
+    for task in ("below", "above", "retried"):
+        assert ask(f"/plain/{task}") == before
+        ours = {**before, "url": f"http://anna.example/ours/{task}"}
+        assert ask(f"/ours/{task}") == ours
+    assert ask("/plain/theirs") == before
