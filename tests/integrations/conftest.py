@@ -43,61 +43,75 @@ Open = t.Callable[..., Site]
 
 
 class _Opener:
-    """Starts an integration's server and worker, and ends them with the test."""
+    """Starts the worker and the server of an integration."""
 
-    def __init__(self, stack: contextlib.ExitStack, folder: Path, apart: bool) -> None:
-        self.stack, self.folder, self.apart = stack, folder, apart
+    def __init__(self, stack: contextlib.ExitStack, folder: Path) -> None:
+        self.stack, self.folder = stack, folder
 
-    def __call__(self, module: types.ModuleType, *options: str, **config: t.Any) -> Site:
+    def open_site(
+        self, module: types.ModuleType, *options: str, **config: t.Any
+    ) -> Site:
+        settings, worker = self._start_worker(module.__name__, options, config)
+        flask_app = module.create_app(**config)
+        init_app(flask_app)
+        celery = module.create_celery(flask_app, **settings)
+        self.stack.callback(celery.close)
+        flask_app.extensions["celery"] = celery
+        return self._site(serving(flask_app), worker, flask_app)
+
+    def open_apart(self, name: str, *options: str, **config: t.Any) -> Site:
+        module = f"tests.integrations.apps.{name}"
+        settings, worker = self._start_worker(module, options, config)
+        environ = {
+            "INTEGRATION": module,
+            "SHOP_SETTINGS": json.dumps({"flask": config, "celery": settings}),
+        }
+        application = "tests.integrations.worker:flask_app"
+        log = self.folder / "server.log"
+        server = serving_apart("waitress", application, log, environ)
+        return self._site(server, worker, None)
+
+    def _start_worker(
+        self, module: str, options: tuple[str, ...], config: dict[str, t.Any]
+    ) -> tuple[dict[str, t.Any], Worker]:
         settings = celery_settings("redis", self.folder)
-        self._drop_afterwards(settings)
-        environ = {"INTEGRATION": module.__name__}
         worker = Worker(
             settings,
             self.folder / "worker.log",
             *options,
             module="tests.integrations.worker",
             flask_config=config,
-            environ=environ,
+            environ={"INTEGRATION": module},
         )
+        celery = Celery("tests", set_as_current=False)
+        celery.conf.update(settings)
+        self.stack.callback(drop_queue, celery)
         self.stack.callback(worker.stop)
-        if self.apart:
-            flask_app = None
-            environ["SHOP_SETTINGS"] = json.dumps({"flask": config, "celery": settings})
-            served = serving_apart(
-                "waitress",
-                "tests.integrations.worker:flask_app",
-                self.folder / "server.log",
-                environ,
-            )
-        else:
-            flask_app = module.create_app(**config)
-            init_app(flask_app)
-            celery = module.create_celery(flask_app, **settings)
-            self.stack.callback(celery.close)
-            flask_app.extensions["celery"] = celery
-            served = serving(flask_app)
-        port = self.stack.enter_context(served)
+        return settings, worker
+
+    def _site(
+        self, server: t.ContextManager[int], worker: Worker, flask_app: t.Any
+    ) -> Site:
+        port = self.stack.enter_context(server)
         site = Site(f"http://127.0.0.1:{port}", worker, flask_app)
         self.stack.callback(site.visitor.close)
         return site
 
-    def _drop_afterwards(self, settings: dict[str, t.Any]) -> None:
-        celery = Celery("tests", set_as_current=False)
-        celery.conf.update(settings)
-        self.stack.callback(drop_queue, celery)
+
+@pytest.fixture
+def opener(tmp_path: Path) -> t.Iterator[_Opener]:
+    with contextlib.ExitStack() as stack:
+        yield _Opener(stack, tmp_path)
 
 
 @pytest.fixture
-def open_site(tmp_path: Path) -> t.Iterator[Open]:
+def open_site(opener: _Opener) -> Open:
     """``open_site(module, *worker_options, **flask_config)``: server and worker."""
-    with contextlib.ExitStack() as stack:
-        yield _Opener(stack, tmp_path, apart=False)
+    return opener.open_site
 
 
 @pytest.fixture
-def open_apart(tmp_path: Path) -> t.Iterator[Open]:
-    """The same, with the server in a process of its own, for what changes Flask or
-    Celery themselves."""
-    with contextlib.ExitStack() as stack:
-        yield _Opener(stack, tmp_path, apart=True)
+def open_apart(opener: _Opener) -> Open:
+    """The same by the module's name, with the server in a process of its own, for
+    what changes Flask or Celery where it is imported."""
+    return opener.open_apart

@@ -3,28 +3,25 @@ documentation, and Flask-CeleryExt."""
 
 from __future__ import annotations
 
-import types
 import typing as t
 
 import pytest
 
-from tests.integrations.apps import celery_init_app
-from tests.integrations.apps import flask_celeryext
 from tests.integrations.conftest import Open
 
 
 @pytest.mark.parametrize(
     ("module", "config", "blank"),
     [
-        (celery_init_app, {}, None),
-        (flask_celeryext, {"BASE": "AppContextTask"}, None),
-        (flask_celeryext, {"BASE": "RequestContextTask"}, "http://localhost/"),
+        ("celery_init_app", {}, None),
+        ("flask_celeryext", {"BASE": "AppContextTask"}, None),
+        ("flask_celeryext", {"BASE": "RequestContextTask"}, "http://localhost/"),
     ],
     ids=["celery_init_app", "AppContextTask", "RequestContextTask"],
 )
 def test_each_task_has_what_its_project_gave_it(
     open_apart: Open,
-    module: types.ModuleType,
+    module: str,
     config: dict[str, str],
     blank: str | None,
 ) -> None:

@@ -11,7 +11,9 @@ from flask_task_context import delay_with_context
 from flask_task_context import with_request_context
 
 SUBJECTS = {"en": "Your invitation", "de": "Ihre Einladung für morgen"}
-BODY = "{{ url_for('join', name=name, _external=True) }}?from={{ request.form['from'] }}"
+BODY = (
+    "{{ url_for('join', name=name, _external=True) }}?from={{ request.form['from'] }}"
+)
 
 
 def create_app(**config: t.Any) -> flask.Flask:

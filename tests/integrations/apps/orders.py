@@ -43,7 +43,11 @@ def answer(order: t.Any, options: t.Any) -> dict[str, t.Any]:
     """What the view was given, what it can read, and what the task can."""
     task = flask.current_app.extensions["celery"].tasks["see"]
     result = delay_with_context(task).get(timeout=30)
-    return {"given": {"order": order, "options": options}, "view": see(), "task": result}
+    return {
+        "given": {"order": order, "options": options},
+        "view": see(),
+        "task": result,
+    }
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
