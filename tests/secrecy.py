@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import importlib
 import json
 import os
 import re
@@ -73,22 +72,7 @@ def count(*words: str) -> list[int]:
     return [text.count(word) for word in words]
 
 
-def observed() -> dict[str, t.Any]:
-    """The trace that a new span would join, its baggage, and structlog's variables."""
-    from opentelemetry import baggage
-    from opentelemetry import trace
-    from structlog.contextvars import get_contextvars
-
-    span = trace.get_current_span().get_span_context()
-    return {
-        "trace": trace.format_trace_id(span.trace_id),
-        "parent": trace.format_span_id(span.span_id),
-        "baggage": dict(baggage.get_all()),
-        "log": get_contextvars(),
-    }
-
-
-TASKS = (everything, tagged_session, change_session, leave_mark, count, observed)
+TASKS = (everything, tagged_session, change_session, leave_mark, count)
 
 
 def add_tasks(app: Celery) -> None:
@@ -120,8 +104,6 @@ def create_app(**config: t.Any) -> flask.Flask:
 
 def start_worker_process() -> Celery:
     settings = json.loads(os.environ["SHOP_SETTINGS"])
-    for recipe in settings["flask"].pop("RECIPES", ()):
-        importlib.import_module(recipe)
     for name in settings["flask"].pop("OTHER_APPS", ()):
         other = flask.Flask(name)
         other.secret_key = "another app's key"

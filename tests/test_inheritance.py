@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import typing as t
-from importlib.util import find_spec
 
 import pytest
 
@@ -15,7 +10,6 @@ from flask_task_context import apply_async_with_context
 from flask_task_context import capture_context
 from flask_task_context import delay_with_context
 from tests import ways
-from tests.conftest import ROOT
 from tests.ways import Cell
 from tests.ways import Lab
 
@@ -115,48 +109,3 @@ def test_the_users_own_headers_stay(lab: Lab, kind: str, nested: bool) -> None:
     assert seen["where"] == cell.url
     assert seen["mine"] == "1"
     assert seen["headers"].get("theirs") == ("2" if nested else None)
-
-
-TOOLS = {
-    "sentry": ("sentry_sdk", "sentry-trace"),
-    "opentelemetry": ("opentelemetry.instrumentation.celery", "traceparent"),
-}
-
-
-@pytest.mark.parametrize("order", ["before", "after"])
-@pytest.mark.parametrize("tool", TOOLS)
-def test_a_tracing_tool_and_the_context_travel_together(
-    tool: str, order: str, tmp_path: t.Any
-) -> None:
-    """Whichever is imported first, the task, its retry and its child see the
-    request, and the tool's and the user's headers reach the task."""
-    module, header = TOOLS[tool]
-    if find_spec(module.partition(".")[0]) is None:
-        pytest.skip(f"{module} is not installed")
-    settings = ways.lab_settings("redis", tmp_path)
-    environ = {"TRACING_TOOL": tool, "TRACING_ORDER": order, "OUTPUT": str(tmp_path)}
-    lab = Lab(settings, tmp_path)
-    lab.worker = ways.start_worker(
-        settings, tmp_path, module="tests.traced", environ=environ
-    )
-    try:
-        sender = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.traced"],
-            check=True,
-            capture_output=True,
-            cwd=ROOT,
-            env={
-                **os.environ,
-                **environ,
-                "SHOP_SETTINGS": json.dumps({"flask": {}, "celery": settings}),
-            },
-            timeout=60,
-        )
-    finally:
-        ways.close(lab)
-    seen = json.loads(sender.stdout)
-    url = "http://localhost/item/3"
-    assert seen["task"]["where"] == url
-    assert seen["task"]["mine"] == "1"
-    assert header in seen["task"]["headers"]
-    assert seen["notes"] == [url] * (4 + 2)

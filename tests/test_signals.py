@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import typing as t
-from pathlib import Path
 
 import flask
 import pytest
-import structlog
 from flask import g
 from flask import request
-from opentelemetry import baggage
-from opentelemetry import context
-from opentelemetry.sdk.trace import TracerProvider
 
 from flask_task_context import CaptureError
-from flask_task_context import apply_async_with_context
 from flask_task_context import capture_context
 from flask_task_context import context_captured
 from flask_task_context import context_restored
@@ -26,10 +18,6 @@ from flask_task_context import init_app
 from flask_task_context import restore_context
 from tests import secrecy
 from tests.conftest import Shop
-from tests.conftest import celery_settings
-from tests.conftest import drop_queue
-
-RECIPES = ("tests.recipe_opentelemetry", "tests.recipe_structlog")
 
 
 class Restored:
@@ -208,72 +196,3 @@ def test_entries_cannot_be_read_where_the_context_is_encrypted() -> None:
     with context_captured.connected_to(add):
         headers = made.capture()
     assert "canary-7731" not in secrecy.readable(headers[secrecy.HEADER])
-
-
-# -- the README's recipes, in a real worker --------------------------------------------
-
-
-@pytest.fixture
-def recipes() -> t.Iterator[None]:
-    """The recipes' receivers, in this process for this test alone."""
-    captured, restored = context_captured.receivers, context_restored.receivers
-    before = [dict(captured), dict(restored)]
-    for name in RECIPES:
-        sys.modules.pop(name, None)
-        importlib.import_module(name)
-    yield
-    for signal in (context_captured, context_restored):
-        for name in RECIPES:
-            for receiver in vars(sys.modules[name]).values():
-                if getattr(receiver, "__module__", None) == name:
-                    signal.disconnect(receiver)
-    assert [dict(captured), dict(restored)] == before
-
-
-@pytest.mark.parametrize("pool", ["solo", "threads"])
-@pytest.mark.usefixtures("recipes")
-def test_a_trace_and_log_variables_go_on_in_the_worker(
-    tmp_path: Path, pool: str
-) -> None:
-    """With the README's recipes for OpenTelemetry and structlog, a task continues the
-    view's trace and logs with its variables, so does the task that it sends, and the
-    next visitor's task, or one without a visitor, has none of them."""
-    settings = celery_settings("redis", tmp_path)
-    made = secrecy.make_shop(settings)
-    task = made.tasks["shop.observed"]
-    tracer = TracerProvider().get_tracer("tests")
-    nothing = {"trace": "0" * 32, "parent": "0" * 16, "baggage": {}, "log": {}}
-
-    def view() -> list[t.Any]:
-        visitor = request.args["visitor"]
-        structlog.contextvars.bind_contextvars(visitor=visitor, n=1)
-        token = context.attach(baggage.set_baggage("visitor", visitor))
-        with tracer.start_as_current_span("view"):
-            here = secrecy.observed()
-            sent = [
-                delay_with_context(task),
-                apply_async_with_context(task.si() | task.si()),
-            ]
-        context.detach(token)
-        structlog.contextvars.clear_contextvars()
-        return [here, *sent]
-
-    worker = secrecy.start_worker(
-        settings,
-        tmp_path / "worker.log",
-        f"--pool={pool}",
-        "--concurrency=1",
-        RECIPES=RECIPES,
-    )
-    try:
-        for visitor in ("anna", "ben"):
-            here, *sent = made.visit(view, f"/item/3?visitor={visitor}")
-            assert here["trace"] != nothing["trace"]
-            assert here["baggage"] == {"visitor": visitor}
-            assert here["log"] == {"visitor": visitor, "n": 1}
-            results = [result.get(timeout=30, interval=0.02) for result in sent]
-            assert results == [here, here]
-            assert task.delay().get(timeout=30, interval=0.02) == nothing
-    finally:
-        worker.stop()
-        drop_queue(made.celery)

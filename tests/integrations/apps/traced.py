@@ -30,6 +30,11 @@ def create_app(trace: t.Callable[[], str]) -> flask.Flask:
             seen["child"] = AsyncResult(seen["child"], app=celery).get(timeout=30)
         return {"trace": trace(), "task": str(seen) if name == "fail" else seen}
 
+    @app.get("/alone")
+    def alone() -> t.Any:
+        task = app.extensions["celery"].tasks["alone"]
+        return {"trace": trace(), "task": task.delay().get(timeout=30)}
+
     return app
 
 
@@ -40,7 +45,7 @@ def create_celery(trace: t.Callable[[], str], conf: dict[str, t.Any]) -> Celery:
     celery.conf.update(conf)
 
     def see(task: t.Any) -> dict[str, t.Any]:
-        mine = (task.request.headers or {}).get("mine")
+        mine = task.request.get("mine")
         return {"trace": trace(), "url": flask.request.url, "mine": mine}
 
     @celery.task(name="retried", shared=False, bind=True)
@@ -54,6 +59,11 @@ def create_celery(trace: t.Callable[[], str], conf: dict[str, t.Any]) -> Celery:
     @celery.task(name="parent", shared=False, bind=True)
     def parent(self: t.Any) -> t.Any:
         return {**see(self), "child": retried.delay().id}
+
+    @celery.task(name="alone", shared=False)
+    @with_request_context
+    def alone() -> str:
+        return trace()
 
     @celery.task(name="fail", shared=False)
     @with_request_context
