@@ -62,6 +62,7 @@ from celery.local import Proxy
 from celery.signals import before_task_publish
 from celery.signals import task_received
 from click import ClickException
+from flask.app import Flask
 from flask.cli import ScriptInfo
 from flask.ctx import AppContext
 from flask.json.tag import TaggedJSONSerializer
@@ -245,7 +246,7 @@ def init_app(app: flask.Flask) -> None:
     :raises RuntimeError: for ``TASK_CONTEXT_ENCRYPT`` without a ``SECRET_KEY``
         or without the ``cryptography`` package.
     """
-    if not isinstance(app, flask.Flask):
+    if not isinstance(app, Flask):
         raise TypeError(
             f"{app!r} is not a Flask app: call 'init_app' with the app itself, where"
             " it is made."
@@ -1374,7 +1375,8 @@ def _check_app(option: t.Any) -> None:
 
 def _find_app(option: _AppOption, name: str | None = None) -> flask.Flask:
     if option is not None:
-        return option if isinstance(option, flask.Flask) else _load(option)
+        # OpenTelemetry puts a class of its own in the place of ``flask.Flask``.
+        return option if isinstance(option, Flask) else _load(option)
     if flask.has_app_context():
         return flask.current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
     if len(_apps) == 1:
@@ -1405,7 +1407,7 @@ def _load(source: t.Callable[[], flask.Flask] | str | None) -> flask.Flask:
         if source not in _loaded:
             _loaded[source] = source() if callable(source) else _import_app(source)
         app = _loaded[source]
-    if not isinstance(app, flask.Flask):
+    if not isinstance(app, Flask):
         raise TypeError(
             f"{source!r} gave {app!r}, which is not a Flask app: make it return one."
         )
@@ -1721,7 +1723,7 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
         _decorate_copies(_Shared(_function_of(task), task.name, options))
     elif inspect.isclass(task) and issubclass(task, Task):
         _decorate_class(task, options)
-    elif isinstance(task, str | flask.Flask):
+    elif isinstance(task, str | Flask):
         raise TypeError(
             f"{task!r} is no function and no task: name an app with"
             " '@with_request_context(app=...)'."

@@ -35,6 +35,7 @@ recipes: list[types.ModuleType] = []  # Their receivers are held weakly.
 
 
 def start() -> None:
+    FlaskInstrumentor().instrument()
     if "celery" in traced.CONFIG["TOOLS"]:
         CeleryInstrumentor().instrument()
     if "recipe" in traced.CONFIG["TOOLS"]:
@@ -53,11 +54,11 @@ def trace() -> str:
 
 def create_app(**config: t.Any) -> flask.Flask:
     app = traced.create_app(trace)
-    FlaskInstrumentor().instrument_app(app)
     if not config["FIRST"]:
+        FlaskInstrumentor().instrument_app(app)
         start()
     return app
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
-    return traced.create_celery(trace, conf)
+    return traced.create_celery(flask_app, trace, conf)

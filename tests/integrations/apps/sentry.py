@@ -38,4 +38,4 @@ def create_app(**config: t.Any) -> flask.Flask:
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
-    return traced.create_celery(trace, conf)
+    return traced.create_celery(flask_app, trace, conf)

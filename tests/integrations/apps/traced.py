@@ -38,7 +38,9 @@ def create_app(trace: t.Callable[[], str]) -> flask.Flask:
     return app
 
 
-def create_celery(trace: t.Callable[[], str], conf: dict[str, t.Any]) -> Celery:
+def create_celery(
+    flask_app: flask.Flask, trace: t.Callable[[], str], conf: dict[str, t.Any]
+) -> Celery:
     from flask_task_context import with_request_context
 
     celery = Celery("traced", set_as_current=False)
@@ -55,7 +57,8 @@ def create_celery(trace: t.Callable[[], str], conf: dict[str, t.Any]) -> Celery:
             raise self.retry(countdown=0)
         return see(self)
 
-    @with_request_context
+    # A tool can have put a class of its own in the place of ``flask.Flask``.
+    @with_request_context(app=flask_app)
     @celery.task(name="parent", shared=False, bind=True)
     def parent(self: t.Any) -> t.Any:
         return {**see(self), "child": retried.delay().id}
