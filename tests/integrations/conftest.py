@@ -33,13 +33,23 @@ class Site:
         self.visitor = requests.Session()
 
     def get(self, path: str, **options: t.Any) -> requests.Response:
-        return self.visitor.get(self.url + path, timeout=60, **options)
+        return self._send("GET", path, **options)
 
     def post(self, path: str, **options: t.Any) -> requests.Response:
-        return self.visitor.post(self.url + path, timeout=60, **options)
+        return self._send("POST", path, **options)
+
+    def _send(self, method: str, path: str, **options: t.Any) -> requests.Response:
+        url = self.url + path
+        answer = self.visitor.request(method, url, timeout=60, **options)
+        logs = [log.read_text() for log in self.worker.log.parent.glob("*.log")]
+        assert answer.status_code < 500, "\n".join([answer.text, *logs])
+        return answer
 
 
 Open = t.Callable[..., Site]
+
+# With two, Celery can store that a task is to be tried again after its success.
+ONE_PROCESS = ("--pool=prefork", "--concurrency=1")
 
 
 class _Opener:

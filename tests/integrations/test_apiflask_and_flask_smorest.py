@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import types
-
 import pytest
 
-from tests.integrations.apps import apiflask
-from tests.integrations.apps import flask_smorest
 from tests.integrations.conftest import Open
 
 
-@pytest.mark.parametrize("module", [apiflask, flask_smorest])
+@pytest.mark.parametrize("package", ["apiflask", "flask_smorest"])
 def test_the_task_can_validate_what_the_view_was_given(
-    open_site: Open, module: types.ModuleType
+    open_apart: Open, package: str
 ) -> None:
     """The framework's schemas give the task the same values as the view, and links
     to the blueprint's endpoints are on the visitor's host."""
-    site = open_site(module)
+    site = open_apart(package)
     answer = site.post(
         "/orders/?gift=yes&tags=red&tags=sweet",
         json={"fruit": "Bïrne", "pieces": "2"},
         headers={"Host": "anna.example"},
     )
-    assert answer.status_code == 200, answer.text
     given = {
         "order": {"fruit": "Bïrne", "pieces": 2},
         "options": {"gift": True, "tags": ["red", "sweet"]},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integrations.conftest import ONE_PROCESS
 from tests.integrations.conftest import Open
 from tests.integrations.conftest import Site
 
@@ -58,7 +59,7 @@ def test_a_tasks_span_is_below_the_one_that_sent_it(
     spans = Spans(tmp_path / "spans")
     path = str(spans.path)
     site = open_apart(
-        "opentelemetry", "--pool=prefork", SPANS=path, TOOLS=["celery"], FIRST=first
+        "opentelemetry", *ONE_PROCESS, SPANS=path, TOOLS=["celery"], FIRST=first
     )
     visit(site)
     view = "POST /<name>"

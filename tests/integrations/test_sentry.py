@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 
+from tests.integrations.conftest import ONE_PROCESS
 from tests.integrations.conftest import Open
 
 
@@ -71,7 +72,7 @@ def test_one_trace_and_one_request(
     """Whichever is imported first, the view's trace and its request are in the task,
     in its retries and in what it sends, and the user's own headers stay."""
     taken, dsn = envelopes
-    site = open_apart("sentry", "--pool=prefork", DSN=dsn, FIRST=first)
+    site = open_apart("sentry", *ONE_PROCESS, DSN=dsn, FIRST=first)
     answer = site.post("/parent?a=1", headers={"Host": "anna.example"}).json()
     url = "http://anna.example/parent?a=1"
     seen = {"trace": answer["trace"], "url": url, "mine": "1"}
@@ -90,7 +91,7 @@ def test_an_error_event_shows_nothing_of_the_context(
     """The event of a failed task has the trace, and in the variables of its frames
     neither headers, nor session, nor form of the visitor."""
     taken, dsn = envelopes
-    site = open_apart("sentry", "--pool=prefork", DSN=dsn, FIRST=False)
+    site = open_apart("sentry", *ONE_PROCESS, DSN=dsn, FIRST=False)
     answer = site.post(
         "/fail", data={"a": "canary-form"}, headers={"X-Canary": "canary-header"}
     ).json()

@@ -20,10 +20,7 @@ def test_the_tasks_lines_have_the_views_variables(
     site = open_apart("structlog", f"--pool={pool}", "--concurrency=1", LOG=str(log))
     expected = []
     for name in ("anna", "ben"):
-        answer = site.get(
-            "/buy", headers={"X-Visitor": name, "Host": f"{name}.example"}
-        )
-        assert answer.status_code == 200, answer.text
+        site.get("/buy", headers={"X-Visitor": name, "Host": f"{name}.example"})
         bound = {"visitor": name, "items": [1, 2]}
         packed = {**bound, "event": "packed", "url": f"http://{name}.example/buy"}
         bought = {**bound, "event": "bought"}
