@@ -31,6 +31,8 @@ COMMANDS = {
         "--module",
     ],
 }
+# They give the view no bytes of such a body.
+WITHOUT_CHUNKED_BODIES = ("wsgiref", "uWSGI")
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ from tests.observed import observe
 from tests.observed import open_in_client
 from tests.observed import show
 from tests.servers import COMMANDS
+from tests.servers import WITHOUT_CHUNKED_BODIES
 from tests.servers import serving_apart
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
@@ -435,7 +436,7 @@ def test_every_attribute_is_equal(server: Server, name: str) -> None:
 def test_a_chunked_form_is_there(server: Server) -> None:
     """Where the server reads chunked bodies, the view and the task have the form."""
     seen, captures = server.send(CASES["chunked form"], capture_first=True)
-    read_by_server = server.name not in ("wsgiref", "uWSGI")
+    read_by_server = server.name not in WITHOUT_CHUNKED_BODIES
     fields = [["a", "1"], ["a", "2"], ["b", "é"]] if read_by_server else []
     for observation in (seen, in_task(captures[0], app_of())):
         pairs = observation["request"]["form"][1]

@@ -69,7 +69,9 @@ class _Opener:
         flask_app.extensions["celery"] = celery
         return self._site(serving(flask_app), worker, flask_app)
 
-    def open_apart(self, name: str, *options: str, **config: t.Any) -> Site:
+    def open_apart(
+        self, name: str, *options: str, server: str = "waitress", **config: t.Any
+    ) -> Site:
         module = f"tests.integrations.apps.{name}"
         settings, worker = self._start_worker(module, options, config)
         environ = {
@@ -78,8 +80,8 @@ class _Opener:
         }
         application = "tests.integrations.worker:flask_app"
         log = self.folder / "server.log"
-        server = serving_apart("waitress", application, log, environ)
-        return self._site(server, worker, None)
+        served = serving_apart(server, application, log, environ)
+        return self._site(served, worker, None)
 
     def _start_worker(
         self, module: str, options: tuple[str, ...], config: dict[str, t.Any]
