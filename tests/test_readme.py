@@ -397,6 +397,16 @@ def test_log_variables(folder: Folder) -> None:
 # -- configuration and deployment ------------------------------------------------------
 
 
+@runs("sentry")
+def test_sentry(folder: Folder) -> None:
+    """The shop works as before. (tests/integrations has what Sentry gets of it.)"""
+    folder.write_shop(EXAMPLES["sentry"])
+    folder.start_worker()
+    folder.start_server()
+    answer = folder.request("POST", "/invite/ben", headers=GERMAN)
+    assert answer == "http://anna.example/join/ben in de"
+
+
 @runs("exclude")
 def test_the_default_of_the_exclusion() -> None:
     """The list is the one in the code."""
