@@ -8,8 +8,9 @@ import flask
 import flask_login
 from celery import Celery
 
-from flask_task_context import delay_with_context
-from flask_task_context import with_request_context
+from tests.integrations.apps import both
+from tests.integrations.apps import celery_with
+from tests.integrations.apps import in_task
 
 
 class User(flask_login.UserMixin):  # type: ignore[misc]
@@ -25,23 +26,29 @@ def who() -> t.Any:
 def create_app(**config: t.Any) -> flask.Flask:
     app = flask.Flask("login")
     app.config.update(config, SECRET_KEY="login")
-    flask_login.LoginManager(app).user_loader(User)
+    manager = flask_login.LoginManager(app)
+    manager.user_loader(User)
+
+    @manager.request_loader
+    def load_from_header(request: flask.Request) -> User | None:
+        name = request.headers.get("X-Api-Key")
+        return User(name) if name else None
 
     @app.post("/login/<name>")
     def login(name: str) -> t.Any:
         flask_login.login_user(User(name), remember="remember" in flask.request.form)
-        return ask()
+        return both(who)
 
     @app.get("/")
     def ask() -> t.Any:
-        task = app.extensions["celery"].tasks["who"]
-        return {"view": who(), "task": delay_with_context(task).get(timeout=30)}
+        return both(who)
+
+    @app.get("/sent-first")
+    def ask_before_the_user_is_loaded() -> t.Any:
+        return {"task": in_task("who"), "view": who()}
 
     return app
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
-    celery = Celery("login", set_as_current=False)
-    celery.conf.update(conf)
-    celery.task(with_request_context(who), name="who", shared=False)
-    return celery
+    return celery_with(who, conf=conf)
