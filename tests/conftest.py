@@ -18,6 +18,7 @@ import flask.globals
 import kombu
 import pytest
 from celery import Celery
+from kombu.exceptions import OperationalError
 from waitress import wasyncore
 from waitress.server import create_server
 
@@ -38,7 +39,7 @@ def broker_url(name: str) -> str:
     try:
         with kombu.Connection(BROKERS[name], connect_timeout=3) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.1)
-    except connection.connection_errors as error:
+    except OperationalError as error:
         reason = f"no {name} at its standard port or CELERY_TEST_*_URL: {error}"
         if os.environ.get("REQUIRE_BROKERS"):
             pytest.fail(reason)
