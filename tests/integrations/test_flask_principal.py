@@ -19,7 +19,7 @@ def test_identity_and_permissions_are_the_visitors(
     ``before_request=True`` has it, and another has none."""
     site = open_site(flask_principal, TASK_CONTEXT_ENCRYPT=encrypt)
     for name, who in [(None, ANONYMOUS), ("anna", ANNA), ("ben", BEN)]:
-        seen = {"view": who, "task": who, "task without hooks": NO_IDENTITY}
+        seen = {"view": who, "task": NO_IDENTITY, "task after hooks": who}
         if name:
             assert site.post(f"/login/{name}").json() == seen
         assert site.get("/").json() == seen

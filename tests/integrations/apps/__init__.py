@@ -11,23 +11,16 @@ from flask_task_context import delay_with_context
 from flask_task_context import with_request_context
 
 
-def celery_with(
-    *functions: t.Callable[..., t.Any], conf: dict[str, t.Any], **options: t.Any
-) -> Celery:
-    """A Celery app with these functions as tasks, named as the functions are."""
+def celery_with(*functions: t.Callable[..., t.Any], conf: dict[str, t.Any]) -> Celery:
+    """A Celery app with two tasks for each function: one of its name, and
+    ``<name>_after_hooks``, which runs before-request functions first."""
     celery = Celery("integration", set_as_current=False)
     celery.conf.update(conf)
     for function in functions:
-        add_task(celery, function, function.__name__, **options)
+        name, hooked = function.__name__, with_request_context(before_request=True)
+        celery.task(with_request_context(function), name=name, shared=False)
+        celery.task(hooked(function), name=f"{name}_after_hooks", shared=False)
     return celery
-
-
-def add_task(
-    celery: Celery, function: t.Callable[..., t.Any], name: str, **options: t.Any
-) -> None:
-    """``options`` are those of ``with_request_context``."""
-    body = with_request_context(**options)(function)
-    celery.task(body, name=name, shared=False)
 
 
 def task_named(name: str) -> t.Any:
@@ -40,7 +33,7 @@ def in_task(name: str, *args: t.Any) -> t.Any:
 
 
 def outcome(result: t.Any) -> t.Any:
-    value = result.get(timeout=30, propagate=False)
+    value = result.get(timeout=30, propagate=False, interval=0.05)
     if isinstance(value, BaseException):
         return f"{type(value).__name__}: {value}"
     return value
@@ -49,3 +42,9 @@ def outcome(result: t.Any) -> t.Any:
 def both(function: t.Callable[[], t.Any]) -> dict[str, t.Any]:
     """What the function gives in the view, and in the task of its name."""
     return {"view": function(), "task": in_task(function.__name__)}
+
+
+def all_three(function: t.Callable[[], t.Any]) -> dict[str, t.Any]:
+    """The same, and in the task that runs before-request functions first."""
+    hooked = in_task(f"{function.__name__}_after_hooks")
+    return {**both(function), "task after hooks": hooked}

@@ -10,7 +10,7 @@ import flask
 import flask_babel
 from celery import Celery
 
-from tests.integrations.apps import add_task
+from tests.integrations.apps import all_three
 from tests.integrations.apps import both
 from tests.integrations.apps import celery_with
 from tests.integrations.apps import in_task
@@ -62,8 +62,12 @@ def create_app(**config: t.Any) -> flask.Flask:
 
     @app.before_request
     def load_user() -> None:
-        if name := flask.request.cookies.get("name"):
-            flask.g.user = name
+        flask.g.user = flask.session.get("name")
+
+    @app.post("/login/<name>")
+    def login(name: str) -> str:
+        flask.session["name"] = name
+        return ""
 
     @app.post("/timezone")
     def choose_timezone() -> str:
@@ -78,9 +82,9 @@ def create_app(**config: t.Any) -> flask.Flask:
     def ask_slowly() -> t.Any:
         return {"view": greeting(), "task": in_task("slow_greeting")}
 
-    @app.get("/timezone/<task>")
-    def ask_for_the_timezone(task: str) -> t.Any:
-        return {"view": user_timezone(), "task": in_task(task)}
+    @app.get("/timezone")
+    def ask_for_the_timezone() -> t.Any:
+        return all_three(user_timezone)
 
     @app.get("/forced")
     def ask_in_a_forced_locale() -> t.Any:
@@ -95,6 +99,4 @@ def create_app(**config: t.Any) -> flask.Flask:
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
-    celery = celery_with(greeting, slow_greeting, user_timezone, conf=conf)
-    add_task(celery, user_timezone, "user_timezone_of_hook", before_request=True)
-    return celery
+    return celery_with(greeting, slow_greeting, user_timezone, conf=conf)

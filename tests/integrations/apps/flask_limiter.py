@@ -10,7 +10,6 @@ import flask_limiter
 from celery import Celery
 from flask_limiter.util import get_remote_address
 
-from tests.integrations.apps import add_task
 from tests.integrations.apps import celery_with
 from tests.integrations.apps import in_task
 
@@ -42,6 +41,4 @@ def create_app(**config: t.Any) -> flask.Flask:
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
-    celery_app = celery_with(work, conf=conf)
-    add_task(celery_app, work, "work_after_hooks", before_request=True)
-    return celery_app
+    return celery_with(work, conf=conf)

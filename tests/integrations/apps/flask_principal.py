@@ -11,7 +11,7 @@ from flask_principal import Identity
 from flask_principal import Permission
 from flask_principal import RoleNeed
 
-from tests.integrations.apps import add_task
+from tests.integrations.apps import all_three
 from tests.integrations.apps import celery_with
 from tests.integrations.apps import in_task
 
@@ -47,11 +47,7 @@ def create_app(**config: t.Any) -> flask.Flask:
 
     @app.get("/")
     def ask() -> t.Any:
-        return {
-            "view": may_edit(),
-            "task": in_task("may_edit_after_hooks"),
-            "task without hooks": in_task("may_edit"),
-        }
+        return all_three(may_edit)
 
     @app.post("/edit")
     def edit_in_task() -> t.Any:
@@ -61,7 +57,4 @@ def create_app(**config: t.Any) -> flask.Flask:
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
-    celery = celery_with(may_edit, conf=conf)
-    add_task(celery, may_edit, "may_edit_after_hooks", before_request=True)
-    add_task(celery, edit, "edit_after_hooks", before_request=True)
-    return celery
+    return celery_with(may_edit, edit, conf=conf)

@@ -14,7 +14,8 @@ from flask_security import SQLAlchemyUserDatastore
 from flask_security.models import fsqla_v3
 from flask_sqlalchemy import SQLAlchemy
 
-from tests.integrations.apps import add_task
+from tests.integrations.apps import all_three
+from tests.integrations.apps import both
 from tests.integrations.apps import celery_with
 from tests.integrations.apps import in_task
 
@@ -70,30 +71,19 @@ def create_app(**config: t.Any) -> flask.Flask:
 
     @app.get("/who")
     def ask() -> t.Any:
-        return {"view": who(), "task": in_task("who")}
+        return both(who)
 
     @app.get("/token")
     @flask_security.auth_required("token")
     def ask_with_token() -> t.Any:
-        return {"view": who(), "task": in_task("who")}
+        return both(who)
 
     @app.get("/may-edit")
     def ask_for_permission() -> t.Any:
-        return {
-            "view": may_edit(),
-            "task": in_task("may_edit_after_hooks"),
-            "task without hooks": in_task("may_edit"),
-        }
-
-    @app.post("/edit")
-    def edit_in_task() -> t.Any:
-        return {"task": in_task("edit_after_hooks")}
+        return {**all_three(may_edit), "edit": in_task("edit_after_hooks")}
 
     return app
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
-    celery = celery_with(who, may_edit, conf=conf)
-    add_task(celery, may_edit, "may_edit_after_hooks", before_request=True)
-    add_task(celery, edit, "edit_after_hooks", before_request=True)
-    return celery
+    return celery_with(who, may_edit, edit, conf=conf)

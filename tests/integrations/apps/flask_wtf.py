@@ -11,7 +11,7 @@ from flask_wtf.csrf import CSRFProtect
 from flask_wtf.csrf import generate_csrf
 from wtforms import StringField
 
-from tests.integrations.apps import add_task
+from tests.integrations.apps import all_three
 from tests.integrations.apps import celery_with
 from tests.integrations.apps import in_task
 
@@ -51,16 +51,10 @@ def create_app(**config: t.Any) -> flask.Flask:
 
     @app.post("/save")
     def save() -> t.Any:
-        return {"view": validate(), "task": in_task("validate")}
-
-    @app.post("/save-after-hooks")
-    def save_after_hooks() -> t.Any:
-        return {"view": validate(), "task": in_task("validate_after_hooks")}
+        return all_three(validate)
 
     return app
 
 
 def create_celery(flask_app: flask.Flask, **conf: t.Any) -> Celery:
-    celery = celery_with(page, validate, conf=conf)
-    add_task(celery, validate, "validate_after_hooks", before_request=True)
-    return celery
+    return celery_with(page, validate, conf=conf)
