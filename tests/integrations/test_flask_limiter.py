@@ -12,12 +12,10 @@ from tests.conftest import broker_url
 from tests.integrations.apps import flask_limiter
 from tests.integrations.conftest import Open
 from tests.integrations.conftest import Site
+from tests.integrations.conftest import refusal
 
 DONE = ["done", "done"]
-REFUSED = (
-    "RequestRefused: A before-request function refused the task's request:"
-    " 429 Too Many Requests: 5 per 1 hour"
-)
+REFUSED = refusal("429 Too Many Requests: 5 per 1 hour")
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ import requests
 from tests.integrations.apps import flask_wtf
 from tests.integrations.conftest import Open
 from tests.integrations.conftest import Site
+from tests.integrations.conftest import refusal
 
 VALID = [True, "anna", {}]
 TOKEN_MISSING = [False, "anna", {"csrf_token": ["The CSRF token is missing."]}]
-REFUSED = (
-    "RequestRefused: A before-request function refused the task's request:"
-    " 400 Bad Request: The CSRF token is missing."
-)
+REFUSED = refusal("400 Bad Request: The CSRF token is missing.")
 
 
 def tokens(page: requests.Response) -> list[str]:
