@@ -164,7 +164,7 @@ def test_every_block_is_run() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    """To a heading of the README, as GitHub names it, or to a file beside it."""
+    """To a heading of the README, as GitHub names it, or to what is beside it."""
     text = re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S)
     anchors = {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -173,7 +173,7 @@ def test_every_link_leads_somewhere() -> None:
     for link in re.findall(r"\]\(([^)]+)\)", text):
         # What "make bench" writes is not there before it has run.
         if not link.startswith(("https://", "benchmarks/results.")):
-            assert link[1:] in anchors if link[0] == "#" else (ROOT / link).is_file()
+            assert link[1:] in anchors if link[0] == "#" else (ROOT / link).exists()
 
 
 # -- the first screen ------------------------------------------------------------------
