@@ -34,16 +34,20 @@ BROKERS = {
 }
 
 
+def missing(reason: str) -> t.NoReturn:
+    """What a test needs is not on this machine: skips, or fails under REQUIRE_BROKERS."""
+    if os.environ.get("REQUIRE_BROKERS"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def broker_url(name: str) -> str:
-    """The broker's URL; a missing broker skips, or fails under REQUIRE_BROKERS."""
+    """The broker's URL, where there is one."""
     try:
         with kombu.Connection(BROKERS[name], connect_timeout=3) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.1)
     except OperationalError as error:
-        reason = f"no {name} at its standard port or CELERY_TEST_*_URL: {error}"
-        if os.environ.get("REQUIRE_BROKERS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"no {name} at its standard port or CELERY_TEST_*_URL: {error}")
     return BROKERS[name]
 
 

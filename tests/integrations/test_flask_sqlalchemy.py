@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from tests.conftest import missing
 from tests.integrations.apps import flask_sqlalchemy
 from tests.integrations.conftest import Open
 from tests.integrations.conftest import Site
@@ -35,7 +36,7 @@ def postgresql() -> t.Iterator[str]:
         with engine.begin() as connection:
             connection.execute(sqlalchemy.schema.CreateSchema(schema))
     except sqlalchemy.exc.DBAPIError as error:
-        pytest.skip(f"no PostgreSQL to make a schema in: {error.orig}")
+        missing(f"no PostgreSQL to make a schema in: {error.orig}")
     url = engine.url.update_query_dict({"options": f"-csearch_path={schema}"})
     yield url.render_as_string(hide_password=False)
     with engine.begin() as connection:
