@@ -329,7 +329,7 @@ def test_a_readers_own_tests(folder: Folder) -> None:
     folder.write("test_shop.py", EXAMPLES["testing"])
     command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"]
     result = subprocess.run(command, cwd=folder.path, capture_output=True, text=True)
-    assert " 2 passed in " in result.stdout, result.stdout
+    assert " 3 passed in " in result.stdout, result.stdout
 
 
 # -- signals ---------------------------------------------------------------------------
