@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import time
@@ -123,6 +124,21 @@ def test_a_body_that_is_too_large(lab: Lab) -> None:
     assert is_answered(raised.value)
 
 
+def test_an_async_task(lab: Lab) -> None:
+    """It is refused; a plain task that runs the coroutine has the request in it."""
+
+    async def work() -> str:
+        return path()
+
+    def run() -> str:
+        return asyncio.run(work())
+
+    with pytest.raises(TypeError, match="is an async function") as raised:
+        with_request_context(work)
+    assert is_answered(raised.value)
+    assert lab.restored(run) == "/"
+
+
 def test_outside_of_a_request(lab: Lab) -> None:
     """``request`` raises in a plain task, and is there in a decorated one."""
 
@@ -219,6 +235,44 @@ def test_no_user(lab: Lab) -> None:
     with pytest.raises(AttributeError, match="'AnonymousUserMixin' object has no"):
         lab.run(in_empty_request)
     assert lab.restored(user_id) == "anna"
+
+
+def visitor() -> str:
+    return t.cast("str", flask.g.user)
+
+
+def test_an_attribute_of_g_that_does_not_travel(lab: Lab) -> None:
+    """A before-request function that runs in the task sets it again."""
+    init_app(lab.flask)
+
+    def load_user() -> None:
+        flask.g.user = "anna"
+
+    lab.flask.before_request(load_user)
+    with lab.flask.test_request_context("/"):
+        flask.g.user = "anna"
+        headers = capture_context()
+    without = lab.task(with_request_context(visitor))
+    with_hooks = lab.task(with_request_context(before_request=True)(visitor))
+    with pytest.raises(AttributeError, match=r"^user$") as raised:
+        without.apply(headers=headers).get()
+    assert is_answered(raised.value)
+    assert with_hooks.apply(headers=headers).get() == "anna"
+
+
+def test_an_attribute_of_g_that_travels(lab: Lab) -> None:
+    """A value that a session can hold does; another is refused in the view."""
+    init_app(lab.flask)
+    lab.flask.config["TASK_CONTEXT_G"] = ["user"]
+    with lab.flask.test_request_context("/"):
+        flask.g.user = "anna"
+        headers = capture_context()
+        flask.g.user = User("anna")
+        with pytest.raises(CaptureError, match=r"g\.user cannot travel") as raised:
+            capture_context()
+    assert is_answered(raised.value)
+    task = lab.task(with_request_context(visitor))
+    assert task.apply(headers=headers).get() == "anna"
 
 
 def test_a_detached_object(lab: Lab) -> None:
