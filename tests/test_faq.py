@@ -33,6 +33,7 @@ from tests.conftest import celery_settings
 from tests.conftest import drop_queue
 
 README = (ROOT / "README.md").read_text()
+COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text()
 FAQ = README[README.index("## FAQ") : README.index("## Coming from")]
 QUESTIONS = re.findall(r"^### `(.*)`$", FAQ, re.M)
 
@@ -193,7 +194,7 @@ def test_a_hidden_argument(lab: Lab) -> None:
     "name", ["Request", "User", "EnvironHeaders", "SecureCookieSession", "function"]
 )
 def test_an_argument_that_is_not_json(name: str, lab: Lab) -> None:
-    """What belongs to the request is no argument; the README names each."""
+    """What belongs to the request is no argument; the documentation names each."""
 
     def add(x: t.Any) -> None:
         pass
@@ -211,7 +212,7 @@ def test_an_argument_that_is_not_json(name: str, lab: Lab) -> None:
         with pytest.raises(kombu.exceptions.EncodeError, match=message) as raised:
             lab.task(add).delay(value)
     assert is_answered(raised.value) == (name == "Request")
-    assert f"`{name}`" in FAQ or f"type {name} is" in README
+    assert f"`{name}`" in FAQ or f"type {name} is" in COMING_FROM
 
 
 def test_no_user(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Every example of the README, run as a reader would run it.
+"""Every example of the README and of docs/coming-from.md, run as a reader would run it.
 
 A Python block has a name, in a comment above it. One that does not begin with a file's
 name goes on from ``shop.py``, the first example. A diff is run before and after.
@@ -29,8 +29,11 @@ from tests.conftest import ROOT
 from tests.conftest import broker_url
 
 README = (ROOT / "README.md").read_text()
+COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text()
 BLOCKS = re.findall(
-    r"^(?:<!-- example: (\w+) -->\n)?```(python|diff)\n(.*?)^```$", README, re.M | re.S
+    r"^(?:<!-- example: (\w+) -->\n)?```(python|diff)\n(.*?)^```$",
+    README + COMING_FROM,
+    re.M | re.S,
 )
 EXAMPLES = {name: source for name, _, source in BLOCKS}
 TESTED: list[str] = []
