@@ -212,7 +212,7 @@ def test_an_argument_that_is_not_json(name: str, lab: Lab) -> None:
         with pytest.raises(kombu.exceptions.EncodeError, match=message) as raised:
             lab.task(add).delay(value)
     assert is_answered(raised.value) == (name == "Request")
-    assert f"`{name}`" in FAQ or f"type {name} is" in COMING_FROM
+    assert f"`{name}`" in FAQ or f"type {name} is" in FAQ + COMING_FROM
 
 
 def test_no_user(lab: Lab) -> None:
