@@ -134,6 +134,10 @@ _ALWAYS = (
     "wsgi.multiprocess",
     "wsgi.run_once",
 )
+# Some servers have the port as a number.
+_NUMBERS = frozenset(
+    ("SERVER_PORT", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once")
+)
 _SOMETIMES = frozenset(
     ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_HOST", "REMOTE_USER")
 )
@@ -1474,7 +1478,7 @@ def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
 
 
 def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
-    for name in values:
+    for name in (values := dict(values)):
         if not _is_attribute(name):
             raise ValueError(f"{name!r} is no attribute of g")
     return values
@@ -1484,12 +1488,15 @@ def _environ_from(
     server: list[t.Any], variables: dict[str, str], body: dict[str, t.Any]
 ) -> dict[str, t.Any]:
     for key in variables:
-        if key[:5] != "HTTP_" and key not in _SOMETIMES:
+        if (key[:5] != "HTTP_" or key == "HTTP_PROXY") and key not in _SOMETIMES:
             raise ValueError(f"{key!r} is no request variable")
     always = {k: v for k, v in zip(_ALWAYS, server, strict=True) if v is not None}
     # Raises where one is missing, is no string, or is none that WSGI knows.
     "".join([always["REQUEST_METHOD"], always["wsgi.url_scheme"], *variables.values()])
-    "".join([v for v in server if isinstance(v, str)]).encode("latin-1")
+    texts = [v for k, v in always.items() if k not in _NUMBERS or isinstance(v, str)]
+    "".join(texts).encode("latin-1")
+    if not all(isinstance(always.get(key, ""), str | int) for key in _NUMBERS):
+        raise TypeError("a port or a flag of another type")
     return {
         **always,
         **variables,
@@ -1502,15 +1509,21 @@ def _environ_from(
 
 def _stream_from(body: dict[str, t.Any]) -> t.IO[bytes]:
     if left_out := body.get("left_out") or body.get("raw"):
-        return _LeftOutStream(*left_out)  # type: ignore[return-value]
+        return _left_out_from(*left_out)  # type: ignore[return-value]
     if "base64" in body:
         return io.BytesIO(b64decode(body["base64"]))
     return io.BytesIO(body.get("text", "").encode("ascii"))
 
 
+def _left_out_from(what: str, size: int | None, reason: str) -> _LeftOutStream:
+    if not isinstance(size, int | None):
+        raise TypeError(f"{size!r} is no size")
+    return _LeftOutStream(str(what), size, str(reason))
+
+
 def _form_from(body: dict[str, t.Any]) -> tuple[list[t.Any], list[t.Any]]:
     fields = [(str(name), str(value)) for name, value in body["form"]]
-    files = [(part[0], _file_from(*part)) for part in body.get("files", ())]
+    files = [(str(part[0]), _file_from(*part)) for part in body.get("files", ())]
     return fields, files
 
 
@@ -1522,13 +1535,13 @@ def _file_from(
     left_out: list[t.Any] | None,
 ) -> FileStorage:
     stream = (
-        _LeftOutStream(*left_out) if left_out else io.BytesIO(b64decode(content or ""))
+        _left_out_from(*left_out) if left_out else io.BytesIO(b64decode(content or ""))
     )
     return FileStorage(
         t.cast("t.IO[bytes]", stream),
-        filename=filename,
-        name=name,
-        headers=Headers([(key, value) for key, value in headers]),
+        filename=None if filename is None else str(filename),
+        name=str(name),
+        headers=Headers([(str(key), str(value)) for key, value in headers]),
     )
 
 

@@ -268,13 +268,19 @@ PARTS: dict[str, t.Any] = {
         {"server": [None] * 12},
         {"server": ["GET"]},
         {"server": ["GET", "", "/ł", *PARTS["server"][3:]]},
+        {"server": ["GET", "", {}, *PARTS["server"][3:]]},
+        {"server": ["GET", "", "/", 1, *PARTS["server"][4:]]},
+        {"server": [*PARTS["server"][:5], 1e999, *PARTS["server"][6:]]},
+        {"server": [*PARTS["server"][:11], {}]},
         {"environ": {"wsgi.input": "x"}},
+        {"environ": {"HTTP_PROXY": "x"}},
         {"environ": {"werkzeug.request": "x"}},
         {"environ": {"HTTP_HOST": 3}},
         {"environ": ["HTTP_HOST"]},
         {"g": {"__class__": 1}},
         {"g": {"a b": 1}},
         {"g": [1]},
+        {"g": ["tenant"]},
         {"session": [1]},
         {"signals": 3},
         {"limits": {"max_form_parts": 1e999}},
@@ -283,6 +289,7 @@ PARTS: dict[str, t.Any] = {
         {"body": {"base64": "ł"}},
         {"body": {"text": "ł"}},
         {"body": {"left_out": [1]}},
+        {"body": {"left_out": ["request body", [1], "it is large"]}},
     ],
     ids=str,
 )
@@ -303,3 +310,18 @@ def test_hostile_content_is_refused(plain_shop: Shop, change: t.Any) -> None:
         restore_context(header({**PARTS, **change}), plain_shop.flask),
     ):
         pytest.fail("a hostile context was taken")
+
+
+def test_a_hostile_file_has_text_for_names(plain_shop: Shop) -> None:
+    """What a forged form calls a file is text, of whatever type it was."""
+    plain_shop.flask.secret_key = None
+    file = [["f"], 5, [[1, 2]], "eA==", None]
+    parts = {**PARTS, "body": {"form": [], "files": [file]}}
+    payload = json.dumps(parts)
+    header = f"1:plain:shop::{len(payload)}:{payload}"
+    with restore_context({"flask_task_context": header}, plain_shop.flask):
+        (name,) = request.files
+        assert name == "['f']"
+        assert request.files[name].filename == "5"
+        assert request.files[name].content_type is None
+        assert request.files[name].read() == b"x"
