@@ -1446,7 +1446,7 @@ def _in_request(header: t.Any, option: _AppOption) -> t.ContextManager[t.Any]:
     sealed = _Sealed(header)
     app = _find_app(option, sealed.app_name)
     settings = _settings(app)
-    return _pushed(app, _decode(_unseal(sealed, settings), settings.decode))
+    return _Pushed(app, _decode(_unseal(sealed, settings), settings.decode))
 
 
 # -- restore: snapshot -> request ----------------------------------------------
@@ -1545,39 +1545,57 @@ def _file_from(
     )
 
 
-@contextlib.contextmanager
-def _pushed(app: flask.Flask, snapshot: _Snapshot) -> t.Iterator[t.Any]:
-    context = app.request_context(snapshot.environ)
-    for name, value in snapshot.limits.items():
-        setattr(context.request, name, value)
-    if snapshot.form is not None:
-        fields, files = snapshot.form
-        request = context.request
-        vars(request)["form"] = request.parameter_storage_class(fields)
-        vars(request)["files"] = request.parameter_storage_class(files)
-        vars(request)["data"] = b""
-    session = _restored_session(app, snapshot.session)
-    setattr(context, _session_attribute(context), session)
-    # Without one of its own, the request would share an active app context's ``g``.
-    with contextlib.nullcontext() if _MERGED else app.app_context():
+class _Pushed:
+    """The request as a context manager. It is no generator: one that a soft time limit
+    leaves between two steps is closed later, maybe in another task's request."""
+
+    def __init__(self, app: flask.Flask, snapshot: _Snapshot) -> None:
+        self.app, self.snapshot = app, snapshot
+        self.context: t.Any = app.request_context(snapshot.environ)
+        request = self.context.request
+        for name, value in snapshot.limits.items():
+            setattr(request, name, value)
+        if snapshot.form is not None:
+            fields, files = snapshot.form
+            vars(request)["form"] = request.parameter_storage_class(fields)
+            vars(request)["files"] = request.parameter_storage_class(files)
+            vars(request)["data"] = b""
+        self.session = _restored_session(app, snapshot.session)
+        setattr(self.context, _session_attribute(self.context), self.session)
+        # Without one of its own, the request would share an active app context's ``g``.
+        self.around: t.Any = contextlib.nullcontext() if _MERGED else app.app_context()
+
+    def __enter__(self) -> t.Any:
+        self.around.__enter__()
         try:
-            context.push()
-            for name, value in snapshot.g.items():
+            self.context.push()
+            for name, value in self.snapshot.g.items():
                 setattr(flask.g, name, value)
             if context_restored.receivers:
-                context_restored.send(app, entries=snapshot.entries)
-            yield context
-            if session.modified:
+                context_restored.send(self.app, entries=self.snapshot.entries)
+        except BaseException as error:
+            self._pop(error)
+            raise
+        return self.context
+
+    def __exit__(
+        self, kind: t.Any, error: BaseException | None, traceback: t.Any
+    ) -> None:
+        try:
+            if error is None and self.session.modified:
                 warnings.warn(
                     "A task changed its session. It is a copy of the visitor's: no"
                     " session store and no cookie is written. Change it in a view.",
                     stacklevel=2,
                 )
-        except BaseException as error:
-            context.pop(error)
-            raise
-        else:
-            context.pop(None)
+        finally:
+            self._pop(error)
+
+    def _pop(self, error: BaseException | None) -> None:
+        try:
+            self.context.pop(error)
+        finally:
+            self.around.__exit__(type(error), error, None)
 
 
 def _session_attribute(context: t.Any) -> str:

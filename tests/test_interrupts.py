@@ -1,0 +1,253 @@
+"""A task that is broken off, wherever it is: nothing of its request is left."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import typing as t
+from pathlib import Path
+
+import flask
+import pytest
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
+from flask import request
+
+from flask_task_context import BadContext
+from flask_task_context import init_app
+from flask_task_context import restore_context
+from flask_task_context import with_request_context
+from stress.interrupts import strike_at_random
+from tests import interrupts
+from tests.conftest import Worker
+from tests.conftest import celery_settings
+from tests.conftest import drop_queue
+
+BROKEN_OFF = {
+    "ValueError": ValueError,
+    "SystemExit": SystemExit,
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "GeneratorExit": GeneratorExit,
+    "recursion": RecursionError,
+}
+
+
+def text_of(point: str, kind: str) -> str:
+    return "maximum recursion depth" if kind == "recursion" else f"^{point}$"
+
+
+@pytest.fixture
+def app() -> flask.Flask:
+    app = interrupts.create_app()
+    init_app(app)
+    return app
+
+
+@pytest.fixture
+def celery() -> Celery:
+    return interrupts.create_celery(broker_url="memory://")
+
+
+# -- in this process -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BROKEN_OFF)
+@pytest.mark.parametrize("point", interrupts.POINTS)
+def test_whatever_breaks_off_a_task_leaves_nothing(
+    app: flask.Flask, celery: Celery, point: str, kind: str
+) -> None:
+    """The exception is the task's, no context stays, and the next task has its own."""
+    task = celery.tasks["work"]
+    headers = interrupts.capture(app, "broken", point, kind)
+    with pytest.raises(BROKEN_OFF[kind], match=text_of(point, kind)):
+        task.apply(headers=headers).get()
+    assert interrupts.left() == []
+    followed = task.apply(headers=interrupts.capture(app, "next"))
+    assert followed.get() == "/next"
+    assert interrupts.left() == []
+
+
+@pytest.mark.parametrize("kind", BROKEN_OFF)
+@pytest.mark.parametrize("point", ["restored", "teardown request", "teardown app"])
+def test_restore_context_leaves_nothing(
+    app: flask.Flask, celery: Celery, point: str, kind: str
+) -> None:
+    """The context manager is left clean by a receiver or a teardown that raises."""
+    headers = interrupts.capture(app, "broken", point, kind)
+
+    def body() -> None:
+        with restore_context(headers):
+            assert point != "restored"
+
+    task = celery.task(body, name="restores", shared=False)
+    with pytest.raises(BROKEN_OFF[kind], match=text_of(point, kind)):
+        task.apply().get()
+    assert interrupts.left() == []
+
+
+def test_every_depth_of_recursion(app: flask.Flask, celery: Celery) -> None:
+    """A task that is started just below the recursion limit runs, or fails with an
+    error that says so; at no depth does it leave a context."""
+    headers = interrupts.capture(app, "deep")
+    task = celery.tasks["work"]
+    ended: dict[str, int] = {}
+
+    def call_at(depth: int) -> t.Any:
+        return call_at(depth - 1) if depth else task.run()
+
+    def frames() -> int:
+        frame, count = sys._getframe(), 0
+        while frame := frame.f_back:  # type: ignore[assignment]
+            count += 1
+        return count
+
+    def body() -> None:
+        room = sys.getrecursionlimit() - frames()
+        for depth in range(room - 250, room):
+            try:
+                end = str(call_at(depth))
+            except (RecursionError, BadContext) as error:
+                end = type(error).__name__
+            ended[end] = ended.get(end, 0) + 1
+            assert interrupts.left() == []
+
+    # A task that is called directly takes the message of the one around it.
+    celery.task(body, name="around", shared=False).apply(headers=headers).get()
+    assert ended["/deep"] > 10
+    assert ended["RecursionError"] > 10
+    assert set(ended) <= {"/deep", "RecursionError", "BadContext"}
+
+
+def in_deep_thread(function: t.Callable[[], None]) -> None:
+    """Run it where there is room for thousands of calls."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            errors.append(error)
+
+    limit, size = sys.getrecursionlimit(), threading.stack_size(512 * 1024 * 1024)
+    sys.setrecursionlimit(100_000)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        sys.setrecursionlimit(limit)
+        threading.stack_size(size)
+    if errors:
+        raise errors[0]
+
+
+def test_a_thousand_nested_eager_calls(app: flask.Flask, celery: Celery) -> None:
+    """All share the first one's request, and nothing is left of it."""
+    seen: list[str] = []
+
+    @with_request_context
+    def nest(depth: int) -> None:
+        seen.append(request.path)
+        if depth:
+            task.apply((depth - 1,)).get()
+
+    nest.__name__ = "body"
+    task = celery.task(nest, name="nest", shared=False)
+
+    def run() -> None:
+        task.apply((1000,), headers=interrupts.capture(app, "nested")).get()
+        assert interrupts.left() == []
+
+    in_deep_thread(run)
+    assert seen == ["/nested"] * 1001
+
+
+def test_a_thousand_nested_requests(app: flask.Flask) -> None:
+    """Each is restored inside another one, and found again when the inner one ends."""
+    contexts = [interrupts.capture(app, str(number)) for number in range(1000)]
+
+    def nest(number: int) -> None:
+        if number < len(contexts):
+            with restore_context(contexts[number]):
+                nest(number + 1)
+                assert request.path == f"/{number}"
+
+    def run() -> None:
+        nest(0)
+        assert interrupts.left() == []
+
+    in_deep_thread(run)
+
+
+@pytest.mark.parametrize("way", ["signal", "thread"])
+def test_an_exception_at_random_moments(way: str) -> None:
+    """Wherever a soft time limit strikes, nothing is left. (``python -m
+    stress.interrupts`` strikes some thousand times more often.)"""
+    struck = strike_at_random(way, 1500, seed=3)
+    assert struck.problems == []
+    assert struck.hits > 50
+    assert {"restore", "body", "teardown"} <= set(struck.places)
+
+
+# -- in workers ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def working(folder: Path, *options: str) -> t.Iterator[tuple[Celery, Worker]]:
+    settings = celery_settings("redis", folder)
+    worker = Worker(
+        settings,
+        folder / "worker.log",
+        *options,
+        module="tests.interrupts_worker",
+        environ={"INTERRUPTS_NOTES": str(folder / "notes")},
+    )
+    celery = interrupts.create_celery(**settings)
+    try:
+        yield celery, worker
+    finally:
+        worker.stop()
+        drop_queue(celery)
+
+
+def get(result: t.Any) -> t.Any:
+    return result.get(timeout=30, interval=0.02)
+
+
+def assert_clean(app: flask.Flask, celery: Celery) -> None:
+    """What a task that carries no context finds, and what the next visitor sees."""
+    assert get(celery.tasks["left"].delay()) == []
+    followed = celery.tasks["work"].apply_async(headers=interrupts.capture(app, "next"))
+    assert get(followed) == "/next"
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+def test_a_worker_is_clean_after_each_error(
+    app: flask.Flask, pool: str, tmp_path: Path
+) -> None:
+    """An error at any point fails that task alone, with the error's own text."""
+    with working(tmp_path, f"--pool={pool}", "-c1") as (celery, _):
+        for point in interrupts.POINTS:
+            for kind in ("ValueError", "recursion"):
+                headers = interrupts.capture(app, "broken", point, kind)
+                with pytest.raises(BROKEN_OFF[kind], match=text_of(point, kind)):
+                    get(celery.tasks["work"].apply_async(headers=headers))
+                assert_clean(app, celery)
+
+
+@pytest.mark.parametrize("point", interrupts.POINTS)
+def test_a_soft_time_limit_at_any_point(
+    app: flask.Flask, point: str, tmp_path: Path
+) -> None:
+    """It is the task's error, in the restore, in hooks and in teardown functions."""
+    with working(tmp_path, "--pool=prefork", "-c1") as (celery, _):
+        headers = interrupts.capture(app, "broken", point, "sleep")
+        struck = celery.tasks["work"].apply_async(headers=headers, soft_time_limit=0.5)
+        with pytest.raises(SoftTimeLimitExceeded, match=r"^SoftTimeLimitExceeded\(.*\)$"):
+            get(struck)
+        assert_clean(app, celery)
+    notes = (tmp_path / "notes").read_text().splitlines()
+    before_teardown = not point.startswith("teardown")
+    error = "SoftTimeLimitExceeded" if before_teardown else "NoneType"
+    assert notes == [f"/broken {error}", "/next NoneType"]
