@@ -570,8 +570,13 @@ class _Form:
     def __init__(
         self, fields: t.Any, files: t.Any, raw: _LeftOutStream | None = None
     ) -> None:
-        self.fields: list[tuple[str, str]] = list(fields.items(multi=True))
-        self.files: list[tuple[str, FileStorage]] = list(files.items(multi=True))
+        # A part without a name has ``None`` for one.
+        self.fields: list[tuple[str, str]] = [
+            (name or "", value) for name, value in fields.items(multi=True)
+        ]
+        self.files: list[tuple[str, FileStorage]] = [
+            (name or "", file) for name, file in files.items(multi=True)
+        ]
         self.raw = raw
 
 
@@ -767,7 +772,7 @@ def _copy(
         while size and (chunk := source.read(min(size, 64 * 1024))):
             target.write(chunk)
             size -= len(chunk)
-    except (OSError, HTTPException) as error:
+    except Exception as error:  # noqa: BLE001 - of the server's own; the view gets it
         return size, error
     return size, None
 

@@ -1,0 +1,69 @@
+"""Hostile requests: the view behaves as it would without capture."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from flask import request
+
+from flask_task_context import capture_context
+from flask_task_context import restore_context
+from stress import hostile_requests
+from tests.conftest import Shop
+
+
+@pytest.mark.parametrize("server", hostile_requests.SERVERS)
+def test_the_same_bytes_to_two_servers(server: str) -> None:
+    """One captures and one does not: the same answers, and the same for the view to
+    see. (``python -m stress.hostile_requests`` tries all of them in every way.)"""
+    tally = hostile_requests.every_case(server, every=13)
+    assert tally.problems == []
+    assert tally.reached > 50
+    assert tally.errors > 5
+    assert tally.refused > 0
+
+
+def test_an_error_of_the_servers_own_in_a_body() -> None:
+    """gunicorn has errors of its own for what is no chunk and no trailer: the view gets
+    them where it reads, and not from the capture."""
+    names = ["chunks with trailers", "a chunk's size that is none"]
+    tally = hostile_requests.every_case("gunicorn", names=names)
+    assert tally.problems == []
+    assert tally.reached == 2 * len(hostile_requests.targets())
+    assert 0 < tally.errors < tally.reached
+
+
+def test_a_difference_is_seen() -> None:
+    """The comparison finds another answer, and an error that no README names."""
+    record = {"way": "data", "seen": 1, "refused": None}
+    one = hostile_requests.Answer(b"200", [record])
+    assert hostile_requests.problems_of([one, one]) == []
+    other = hostile_requests.Answer(b"500", [{**record, "error": "TypeError"}])
+    assert len(hostile_requests.problems_of([one, other])) == 2
+    refused = hostile_requests.Answer(b"200", [{**record, "refused": "no reason"}])
+    (problem,) = hostile_requests.problems_of([one, refused])
+    assert problem == "an error that is not documented: no reason"
+
+
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("more", ["", '; filename="f"'])
+@pytest.mark.parametrize("length", [1, 90_000])
+def test_a_part_of_a_form_without_a_name(
+    plain_shop: Shop, read: bool, more: str, length: int
+) -> None:
+    """It is no reason to fail for the view, and travels as a field like others."""
+    disposition = f"--b\r\nContent-Disposition: form-data{more}\r\n\r\n"
+    after = '\r\n--b\r\nContent-Disposition: form-data; name="to"\r\n\r\nanna\r\n--b--\r\n'
+    body = disposition + "x" * length + after
+
+    def view() -> t.Any:
+        if read:
+            assert request.form["to"] == "anna"
+        return capture_context()
+
+    kind = "multipart/form-data; boundary=b"
+    headers = plain_shop.visit(view, data=body.encode(), content_type=kind)
+    with restore_context(headers, plain_shop.flask):
+        if length == 1 or more:
+            assert request.form["to"] == "anna"
