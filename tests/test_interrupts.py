@@ -236,6 +236,46 @@ def test_a_worker_is_clean_after_each_error(
                 assert_clean(app, celery)
 
 
+EXITS = ("SystemExit", "KeyboardInterrupt", "GeneratorExit")
+STRUCK = ("restored", "before", "body", "after", "teardown request", "teardown app")
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_is_clean_after_each_exit(
+    app: flask.Flask, pool: str, tmp_path: Path
+) -> None:
+    """Teardown functions get what ends the process or its task, and the next task
+    finds nothing. (In threads, Celery reports no result for such a task.)"""
+    with working(tmp_path, f"--pool={pool}", "-c1") as (celery, _):
+        for kind in EXITS:
+            for point in STRUCK:
+                headers = interrupts.capture(app, "broken", point, kind)
+                celery.tasks["work"].apply_async(headers=headers)
+                assert_clean(app, celery)
+    notes = (tmp_path / "notes").read_text().splitlines()
+    assert notes == [
+        line
+        for kind in EXITS
+        for point in STRUCK
+        for line in (
+            f"/broken {'NoneType' if point.startswith('teardown') else kind}",
+            "/next NoneType",
+        )
+    ]
+
+
+@pytest.mark.parametrize("kind", EXITS)
+def test_an_exit_ends_a_solo_worker(
+    app: flask.Flask, kind: str, tmp_path: Path
+) -> None:
+    """With Celery's solo pool it is the worker itself that ends, after teardown."""
+    with working(tmp_path, "--pool=solo") as (celery, worker):
+        headers = interrupts.capture(app, "broken", "body", kind)
+        celery.tasks["work"].apply_async(headers=headers)
+        assert worker.process.wait(20) != 0
+    assert (tmp_path / "notes").read_text() == f"/broken {kind}\n"
+
+
 @pytest.mark.parametrize("point", interrupts.POINTS)
 def test_a_soft_time_limit_at_any_point(
     app: flask.Flask, point: str, tmp_path: Path
