@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV = .venv
 STAMP = $(VENV)/$(1)/stamp
 
-.PHONY: help test demo demo-serve bench lint types tox clean
+.PHONY: help test demo demo-serve bench lint types audit tox clean
 
 help:
 	@echo "make test        run all tests"
@@ -11,6 +11,7 @@ help:
 	@echo "make demo-serve  leave the demo running, with a page to try by hand"
 	@echo "make bench       measure it beside the other ways, with targets (about 10 minutes)"
 	@echo "make lint types  what CI checks beside the tests"
+	@echo "make audit       advisories on what is installed, bandit, and the wheel built twice"
 	@echo "make tox         the tests on every Python and on the oldest versions"
 
 # $(1): name, $(2): what pip installs
@@ -28,6 +29,7 @@ $(eval $(call environment,lint,ruff))
 $(eval $(call environment,types,-e '.[encryption]' mypy 'pyright[nodejs]'))
 $(eval $(call environment,users,. celery-types))
 $(eval $(call environment,users-without-types,.))
+$(eval $(call environment,audit,bandit build pip-audit))
 $(eval $(call environment,tox,tox))
 
 # Users have the wheel.
@@ -62,6 +64,11 @@ types: $(call STAMP,types) $(call STAMP,users) $(call STAMP,users-without-types)
 	$(VENV)/types/bin/pyright --pythonpath $(VENV)/types/bin/python flask_task_context.py
 	$(call check_users,users,api.py)
 	$(call check_users,users-without-types,without_celery_types.py)
+
+audit: $(call STAMP,audit)
+	$(VENV)/audit/bin/bandit --quiet flask_task_context.py
+	PYTHON=$(CURDIR)/$(VENV)/audit/bin/python .ci/advisories
+	PYTHON=$(CURDIR)/$(VENV)/audit/bin/python .ci/wheel_twice
 
 tox: $(call STAMP,tox)
 	$(VENV)/tox/bin/tox run $(ARGS)
