@@ -15,8 +15,8 @@ import random
 import resource
 import string
 import time
-import tracemalloc
 import traceback
+import tracemalloc
 import typing as t
 from base64 import b64encode
 from collections import Counter
@@ -125,13 +125,22 @@ def capture(app: flask.Flask) -> list[str]:
         {"path": "/item/3?q=1&q=%C3%A9", "headers": {"Accept-Language": "de"}},
         {"path": "/", "method": "POST", "json": {"a": [1, None, {"b": "é"}]}},
         {"path": "/", "method": "POST", "data": {"a": ["1", "2"], "b": "ł"}},
-        {"path": "/", "method": "POST", "data": b"\xff\x00", "base_url": "https://[::1]"},
+        {
+            "path": "/",
+            "method": "POST",
+            "data": b"\xff\x00",
+            "base_url": "https://[::1]",
+        },
         {
             "path": "/none",
             "method": "POST",
             "data": {"f": (open_file(b"x" * 90_000), "f.txt"), "a": "1"},
         },
-        {"path": "/", "method": "POST", "data": {"f": (open_file(b"x"), "f"), "a": "1"}},
+        {
+            "path": "/",
+            "method": "POST",
+            "data": {"f": (open_file(b"x"), "f"), "a": "1"},
+        },
     ]
     headers = []
     for visit in visits:
@@ -249,7 +258,7 @@ TEXTS = (
     "a:b:c",
     "9" * 5000,
     "-1",
-    "１２",
+    "\uff11\uff12",
     "javascript",
     "multipart/form-data; boundary=e",
     "multipart/form-data",
@@ -313,7 +322,19 @@ KEYS = (
     "tenant",
     "",
 )
-NUMBERS = (0, -1, 1, 2**31, 2**63, 2**64, 10**400, -0.0, 1e308, float("inf"), float("nan"))
+NUMBERS = (
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    2**64,
+    10**400,
+    -0.0,
+    1e308,
+    float("inf"),
+    float("nan"),
+)
 
 
 def text(rng: random.Random) -> str:
@@ -418,8 +439,12 @@ def bomb(rng: random.Random) -> str:
 
 
 def prefix(rng: random.Random, key_id: str) -> str:
-    version = rng.choice(("1", "1", "1", "1", "0", "2", "01", "9" * 5000, "-1", " 1", ""))
-    kind = rng.choice(("signed", "signed", "signed", "plain", "encrypted", "Signed", ""))
+    version = rng.choice(
+        ("1", "1", "1", "1", "0", "2", "01", "9" * 5000, "-1", " 1", "")
+    )
+    kind = rng.choice(
+        ("signed", "signed", "signed", "plain", "encrypted", "Signed", "")
+    )
     name = rng.choice(
         ("shop", "other", "", "%00", "%", "%zz", "%ED%A0%80", "x" * 3000, "a/b", "../x")
     )
@@ -565,7 +590,9 @@ def weigh(count: int, seed: int) -> Tally:
         if memory > MEMORY + size * MEMORY_PER_CHARACTER:
             tally.broken.append(f"{memory} bytes for {size} characters {payload[:200]}")
         if seconds > SECONDS + size / 2**20 * SECONDS_PER_MIB:
-            tally.broken.append(f"{seconds:.2f} s for {size} characters {payload[:200]}")
+            tally.broken.append(
+                f"{seconds:.2f} s for {size} characters {payload[:200]}"
+            )
     return tally
 
 
@@ -635,8 +662,8 @@ def rows(tally: Tally) -> list[tuple[str, str]]:
     seen = [
         (
             kind,
-            f"{tally.inputs[kind]:,} inputs, {tally.taken[kind]:,} taken,"
-            f" slowest {tally.slowest.get(kind, 0) * 1000:.1f} ms",
+            f"{tally.inputs[kind]:,} inputs, {tally.taken[kind]:,} taken, slowest"
+            + f" {tally.slowest.get(kind, 0) * 1000:.1f} ms",
         )
         for kind in KINDS
     ]

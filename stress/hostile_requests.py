@@ -291,7 +291,9 @@ def cases() -> dict[str, Case]:
             multipart(field(b"a", b"1")), "multipart/form-data; boundary=" + "b" * 3000
         ),
         "an unfinished form": post(multipart(field(b"a", b"1"), end=b""), MULTIPART),
-        "an unfinished part": post(b'--b\r\nContent-Disposition: form-data; na', MULTIPART),
+        "an unfinished part": post(
+            b"--b\r\nContent-Disposition: form-data; na", MULTIPART
+        ),
         "a large unfinished form": post(
             multipart(field(b"f", large, FILE), end=b""), MULTIPART
         ),
@@ -302,11 +304,14 @@ def cases() -> dict[str, Case]:
         "a part whose header is none": post(multipart(b"nonsense\r\n\r\n1"), MULTIPART),
         "a part in another encoding": post(
             multipart(
-                b"Content-Type: text/plain; charset=utf-16\r\n" + field(b"a", b"\xff\xfe1")
+                b"Content-Type: text/plain; charset=utf-16\r\n"
+                + field(b"a", b"\xff\xfe1")
             ),
             MULTIPART,
         ),
-        "bytes in a field's name": post(multipart(field(b"\xff\x00", b"\xff")), MULTIPART),
+        "bytes in a field's name": post(
+            multipart(field(b"\xff\x00", b"\xff")), MULTIPART
+        ),
         "line ends of another kind": post(
             multipart(field(b"a", b"1")).replace(b"\r\n", b"\n"), MULTIPART
         ),
@@ -324,7 +329,9 @@ def cases() -> dict[str, Case]:
         "JSON of bytes": post(b'{"a": "\xff"}', "application/json"),
         "JSON of surrogates": post(b'{"a": "\\ud800", "token": 1}', "application/json"),
         "JSON, 20,000 deep": post(b"[" * 20_000 + b"]" * 20_000, "application/json"),
-        "a number of 20,000 digits": post(b'{"token":' + b"9" * 20_000 + b"}", "text/json"),
+        "a number of 20,000 digits": post(
+            b'{"token":' + b"9" * 20_000 + b"}", "text/json"
+        ),
         "a JSON number of 5,000 digits": post(
             b'{"password":' + b"9" * 5_000 + b"}", "application/json"
         ),
@@ -344,7 +351,9 @@ def cases() -> dict[str, Case]:
             multipart(field(b"f", large, FILE)), MULTIPART, length=2_000_000
         ),
         "longer than it says": post(WORDS * 4, length=10),
-        "longer, and a second request": post(WORDS + b"GET / HTTP/1.1\r\n\r\n", length=23),
+        "longer, and a second request": post(
+            WORDS + b"GET / HTTP/1.1\r\n\r\n", length=23
+        ),
         "longer, a form": post(b"a=1&b=2", FORM, length=5),
         "no length at all": post(WORDS, length=None),
         "a length of -1": post(WORDS, length=-1),
@@ -427,10 +436,20 @@ def cases() -> dict[str, Case]:
         "forwarded headers": get(
             more=b"X-Forwarded-For: ,,\r\nX-Forwarded-Proto: javascript\r\n"
         ),
-        "an Authorization that is none": get(more=b"Authorization: Basic \xff\xff==\r\n"),
+        "an Authorization that is none": get(
+            more=b"Authorization: Basic \xff\xff==\r\n"
+        ),
         "a Range that is none": get(more=b"Range: bytes=9999999999999999999-\r\n"),
     }
-    for method in (b"FOO", b"get", b"M-SEARCH", b"TRACE", b"X" * 200, b"G\xffT", b"PRI"):
+    for method in (
+        b"FOO",
+        b"get",
+        b"M-SEARCH",
+        b"TRACE",
+        b"X" * 200,
+        b"G\xffT",
+        b"PRI",
+    ):
         name = f"the method {method[:12].decode('latin-1')}"
         found[name] = post(WORDS, method=method)
     return found
@@ -589,6 +608,7 @@ NOTE = (
 def run(scale: str, report: Report, progress: t.Callable[[float], None]) -> None:
     report.note("requests", NOTE)
     every, count = SCALES[scale]
+
     def quarter(done: float) -> None:
         progress(done / 4)
 

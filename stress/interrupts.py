@@ -97,7 +97,9 @@ class Visit:
         flask_task_context.init_app(self.app)
         self.celery = interrupts.create_celery(broker_url="memory://")
         self.task = self.celery.tasks["work"]
-        self.headers = [interrupts.capture(self.app, str(number)) for number in range(9)]
+        self.headers = [
+            interrupts.capture(self.app, str(number)) for number in range(9)
+        ]
         self.number = 0
 
     def begin(self) -> str:

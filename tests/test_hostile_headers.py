@@ -116,7 +116,7 @@ def test_the_fuzzer_sees_what_is_broken() -> None:
     assert headers.check(message, app)
     with (
         app.app_context(),
-        pytest.raises(headers.Broken, match="^a context stayed pushed$"),
+        pytest.raises(headers.Broken, match=r"^a context stayed pushed$"),
     ):
         headers.check(message, app)
 

@@ -54,7 +54,9 @@ def test_a_part_of_a_form_without_a_name(
 ) -> None:
     """It is no reason to fail for the view, and travels as a field like others."""
     disposition = f"--b\r\nContent-Disposition: form-data{more}\r\n\r\n"
-    after = '\r\n--b\r\nContent-Disposition: form-data; name="to"\r\n\r\nanna\r\n--b--\r\n'
+    after = (
+        '\r\n--b\r\nContent-Disposition: form-data; name="to"\r\n\r\nanna\r\n--b--\r\n'
+    )
     body = disposition + "x" * length + after
 
     def view() -> t.Any:

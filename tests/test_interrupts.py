@@ -284,7 +284,9 @@ def test_a_soft_time_limit_at_any_point(
     with working(tmp_path, "--pool=prefork", "-c1") as (celery, _):
         headers = interrupts.capture(app, "broken", point, "sleep")
         struck = celery.tasks["work"].apply_async(headers=headers, soft_time_limit=0.5)
-        with pytest.raises(SoftTimeLimitExceeded, match=r"^SoftTimeLimitExceeded\(.*\)$"):
+        with pytest.raises(
+            SoftTimeLimitExceeded, match=r"^SoftTimeLimitExceeded\(.*\)$"
+        ):
             get(struck)
         assert_clean(app, celery)
     notes = (tmp_path / "notes").read_text().splitlines()

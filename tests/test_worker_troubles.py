@@ -6,10 +6,10 @@ import contextlib
 import re
 import typing as t
 from pathlib import Path
+from types import MappingProxyType
 
 import kombu
 import pytest
-from celery import Celery
 
 import flask_task_context
 from flask_task_context import BadContext
@@ -29,8 +29,8 @@ class Trouble(t.NamedTuple):
     config: dict[str, t.Any]
     error: type[Exception]
     text: str
-    mended: dict[str, t.Any] = {}
-    sent: dict[str, t.Any] = {}
+    mended: t.Mapping[str, t.Any] = MappingProxyType({})
+    sent: t.Mapping[str, t.Any] = MappingProxyType({})
 
 
 FACTORY = {"APP": "tests.troubled_worker:create_app"}
@@ -92,14 +92,14 @@ class Site:
         self.celery = troubled_worker.create_celery(**settings)
         self.worker: Worker | None = None
 
-    def release(self, config: dict[str, t.Any]) -> Worker:
+    def release(self, config: t.Mapping[str, t.Any]) -> Worker:
         """Stop the worker and start it anew."""
         self.stop()
         self.worker = Worker(
             self.settings,
             self.folder / "worker.log",
             module="tests.troubled_worker",
-            flask_config=config,
+            flask_config=dict(config),
         )
         return self.worker
 
@@ -179,7 +179,9 @@ def test_without_that_the_message_is_gone(way: str, tmp_path: Path) -> None:
     with site_on("redis", tmp_path) as site:
         site.release(trouble.config)
         result = site.send(way)
-        with pytest.raises(BadContext, match="^The context is signed with a SECRET_KEY"):
+        with pytest.raises(
+            BadContext, match=r"^The context is signed with a SECRET_KEY"
+        ):
             get(result)
         site.stop()
         assert queue_length(site.celery) == 0
@@ -199,11 +201,15 @@ def test_a_dead_letter_queue_keeps_what_was_rejected(tmp_path: Path) -> None:
         try:
             site.release({"SECRET_KEY": "another key"})
             result = site.send("kept")
-            with pytest.raises(BadContext, match="^The context is signed with a SECRET_"):
+            with pytest.raises(
+                BadContext, match=r"^The context is signed with a SECRET_"
+            ):
                 get(result)
             site.stop()
             message = dead.get()
-            assert message.headers["flask_task_context"].startswith("1:signed:troubled:")
+            assert message.headers["flask_task_context"].startswith(
+                "1:signed:troubled:"
+            )
             result.forget()
             send_again(channel, queue, message)
             site.release({})
