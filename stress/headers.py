@@ -659,14 +659,12 @@ def _fuzz_share(job: tuple[int, int]) -> Tally:
 
 def rows(tally: Tally) -> list[tuple[str, str]]:
     """What was seen, as names and figures for a table."""
-    seen = [
-        (
-            kind,
-            f"{tally.inputs[kind]:,} inputs, {tally.taken[kind]:,} taken, slowest"
-            + f" {tally.slowest.get(kind, 0) * 1000:.1f} ms",
-        )
-        for kind in KINDS
-    ]
+    seen = []
+    for kind in KINDS:
+        inputs, taken = tally.inputs[kind], tally.taken[kind]
+        slowest = tally.slowest.get(kind, 0) * 1000
+        figures = f"{inputs:,} inputs, {taken:,} taken, slowest {slowest:.1f} ms"
+        seen.append((kind, figures))
     return [
         *seen,
         ("all", f"{tally.inputs.total():,} inputs, {tally.taken.total():,} taken"),

@@ -171,10 +171,24 @@ def test_a_message_that_is_given_back_is_run_by_the_mended_worker(
         assert get(result) == URL
 
 
+def test_what_a_worker_finds_at_its_start_loses_nothing(tmp_path: Path) -> None:
+    """A setting that ``init_app`` refuses stops the worker before it takes a message."""
+    with site_on("redis", tmp_path) as site:
+        result = site.send("fails")
+        with pytest.raises(
+            RuntimeError, match=r"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app"
+        ):
+            site.release({"TASK_CONTEXT_ENCRYPT": True, "SECRET_KEY": None})
+        assert queue_length(site.celery) == 1
+        site.release({})
+        assert get(result) == URL
+
+
 @pytest.mark.parametrize("way", ["fails", "late", "kept"])
 def test_without_that_the_message_is_gone(way: str, tmp_path: Path) -> None:
-    """A task that fails is done for Celery, also with ``acks_late``: what remains is
-    its result. (``acks_on_failure_or_timeout=False`` rejects it, see below.)"""
+    """A task that fails is done for Celery, also with ``acks_late`` and
+    ``reject_on_worker_lost`` (no worker was lost): what remains is its result.
+    (``acks_on_failure_or_timeout=False`` rejects it, see below.)"""
     trouble = TROUBLES["another key"]
     with site_on("redis", tmp_path) as site:
         site.release(trouble.config)

@@ -44,7 +44,7 @@ def alive() -> str:
 #: How a task can answer to a context that the worker cannot take.
 WAYS: dict[str, dict[str, t.Any]] = {
     "fails": {},
-    "late": {"acks_late": True},
+    "late": {"acks_late": True, "reject_on_worker_lost": True},
     "kept": {"acks_late": True, "acks_on_failure_or_timeout": False},
     "requeued": {"acks_late": True, "base": Requeued},
     "retried": {
