@@ -129,13 +129,14 @@ def strike_at_random(way: str, count: int, seed: int = 1) -> Struck:
     """``count`` tasks, and an exception at a random moment of each."""
     rng, struck = random.Random(seed), Struck()
     strike = _strike_by_signal if way == "signal" else _strike_in_thread
-    # What Python can only print: an error in something that was closed too late.
-    hook = sys.unraisablehook
-    sys.unraisablehook = struck.add_unraisable
+    # What Python can only print: an error in something that was closed too late, and
+    # a late strike that ends the thread.
+    hooks = sys.unraisablehook, threading.excepthook
+    sys.unraisablehook = threading.excepthook = struck.add_unraisable
     try:
         strike(count, rng, struck)
     finally:
-        sys.unraisablehook = hook
+        sys.unraisablehook, threading.excepthook = hooks
     return struck
 
 
