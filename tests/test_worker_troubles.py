@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 import typing as t
 from pathlib import Path
 from types import MappingProxyType
@@ -39,14 +40,15 @@ TROUBLES = {
         {"SECRET_KEY": "another key"},
         BadContext,
         "The context is signed with a SECRET_KEY that the app 'troubled' does not have"
-        " here: give every process the same key (not one made anew at each start), and"
-        " old ones in SECRET_KEY_FALLBACKS.",
+        " in this process: give every process the same key (not one that 'os.urandom' or"
+        " 'secrets' makes anew at each start), and old ones in SECRET_KEY_FALLBACKS.",
     ),
     "no extra": Trouble(
         {"NO_CRYPTOGRAPHY": True},
         BadContext,
-        "The context is encrypted. Install the package 'cryptography':"
-        " 'flask-task-context[encryption]' brings it.",
+        "The context is encrypted, and the package 'cryptography' cannot be imported in"
+        " this process: install 'flask-task-context[encryption]' for the web process and"
+        " for the worker.",
         sent={"TASK_CONTEXT_ENCRYPT": True},
     ),
     "older release": Trouble(
@@ -61,9 +63,9 @@ TROUBLES = {
     "no app": Trouble(
         {"APP": "tests.no_such_module:create_app"},
         RuntimeError,
-        "No Flask app for this task: Could not import 'tests.no_such_module'. Call"
-        " 'flask_task_context.init_app(app)' where the app is made, set FLASK_APP, or"
-        " use '@with_request_context(app=\"module:create_app\")'.",
+        "No Flask app for this task: Could not import 'tests.no_such_module'. Correct"
+        " FLASK_APP or 'app=', which is 'tests.no_such_module:create_app': the worker must"
+        " be able to import it.",
         mended=FACTORY,
     ),
     "an app that fails to load": Trouble(
@@ -98,6 +100,8 @@ class Site:
         self.worker = Worker(
             self.settings,
             self.folder / "worker.log",
+            "--pool=threads",  # solo takes 10 seconds to stop on RabbitMQ
+            "--concurrency=1",
             module="tests.troubled_worker",
             flask_config=dict(config),
         )
@@ -209,9 +213,8 @@ def test_a_dead_letter_queue_keeps_what_was_rejected(tmp_path: Path) -> None:
     site = Site({**settings, "dead_letters": f"{queue}-dead"}, tmp_path)
     with site.celery.connection_for_write() as connection:
         channel = connection.default_channel
-        for declared in site.celery.conf.task_queues:
-            declared(channel).declare()
-        dead = site.celery.amqp.queues[f"{queue}-dead"](channel)
+        dead = kombu.Queue(f"{queue}-dead")(channel)
+        dead.declare()
         try:
             site.release({"SECRET_KEY": "another key"})
             result = site.send("kept")
@@ -219,11 +222,14 @@ def test_a_dead_letter_queue_keeps_what_was_rejected(tmp_path: Path) -> None:
                 BadContext, match=r"^The context is signed with a SECRET_"
             ):
                 get(result)
-            site.stop()
-            message = dead.get()
+            deadline = time.monotonic() + 20
+            while (message := dead.get()) is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert message is not None
             assert message.headers["flask_task_context"].startswith(
                 "1:signed:troubled:"
             )
+            site.stop()
             result.forget()
             send_again(channel, queue, message)
             site.release({})

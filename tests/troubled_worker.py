@@ -90,7 +90,7 @@ def create_celery(app_option: str | None = None, **conf: t.Any) -> Celery:
         }
         exchange = kombu.Exchange(name, "direct")
         queue = kombu.Queue(name, exchange, name, queue_arguments=arguments)
-        celery.conf.task_queues = [queue, kombu.Queue(dead_letters)]
+        celery.conf.task_queues = [queue]
     for way, options in WAYS.items():
         body = with_request_context(app=app_option)(work)
         celery.task(body, name=way, shared=False, **options)
