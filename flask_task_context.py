@@ -1483,10 +1483,11 @@ def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
 
 
 def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
-    for name in (values := dict(values)):
+    attributes = dict(values)
+    for name in attributes:
         if not _is_attribute(name):
             raise ValueError(f"{name!r} is no attribute of g")
-    return values
+    return attributes
 
 
 def _environ_from(
