@@ -8,6 +8,7 @@ and uses the request where it was taken. Each input must be refused with a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import multiprocessing
@@ -636,10 +637,12 @@ def fuzz_all(
     seed: int = 1,
     processes: int = 2,
     progress: t.Callable[[int], object] = lambda done: None,
+    tally: Tally | None = None,
 ) -> Tally:
     """``count`` inputs in several processes; ``progress`` is called with how many
     have been tried since the last call."""
-    tally = weigh(max(20, min(200, count // 1000)), seed)
+    tally = tally or Tally()
+    tally.add(weigh(max(20, min(200, count // 1000)), seed))
     share = min(25_000, max(1, count // processes))
     shares = [share] * (count // share) + [count % share] * bool(count % share)
     jobs = [(part, seed * 1_000_000 + number) for number, part in enumerate(shares)]
@@ -688,7 +691,9 @@ def main() -> int:
         done += more
         print(f"{done:,} of {options.count:,}", flush=True)
 
-    tally = fuzz_all(options.count, options.seed, options.processes, progress)
+    tally = Tally()
+    with contextlib.suppress(KeyboardInterrupt):  # what was seen until then
+        fuzz_all(options.count, options.seed, options.processes, progress, tally)
     for name, figures in rows(tally):
         print(f"{name:26} {figures}")
     print(f"{time.monotonic() - start:.0f} s")
