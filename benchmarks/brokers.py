@@ -10,9 +10,6 @@ import uuid
 import celery
 import kombu
 
-from benchmarks.ways import Apps
-from benchmarks.ways import create_celery
-
 BROKERS = {
     "Redis": os.environ.get("CELERY_TEST_REDIS_URL", "redis://localhost:6379/0"),
     "RabbitMQ": os.environ.get(
@@ -36,10 +33,13 @@ def server_version(name: str) -> str | None:
 
 
 @contextlib.contextmanager
-def own_queue(apps: Apps, name: str) -> t.Iterator[celery.Celery]:
-    """A Celery app whose queue and exchange are gone at the end."""
+def own_queue(
+    create: t.Callable[[str, str], celery.Celery], name: str
+) -> t.Iterator[celery.Celery]:
+    """The Celery app that ``create`` makes from the broker's URL and a queue; the queue
+    and its exchange are gone at the end."""
     queue = f"bench-{uuid.uuid4().hex[:12]}"
-    app = create_celery(apps, BROKERS[name], queue)
+    app = create(BROKERS[name], queue)
     try:
         yield app
     finally:
@@ -49,10 +49,13 @@ def own_queue(apps: Apps, name: str) -> t.Iterator[celery.Celery]:
                 with contextlib.suppress(connection.channel_errors):
                     entity.delete()
             if name == "Redis":  # kombu keeps its bindings
-                client = connection.default_channel.client
-                for key in client.scan_iter(f"*{queue}*"):
-                    client.delete(key)
+                delete_keys(connection.default_channel.client, queue)
         app.close()
+
+
+def delete_keys(client: t.Any, queue: str) -> None:
+    for key in client.scan_iter(f"*{queue}*"):
+        client.delete(key)
 
 
 def purge(app: celery.Celery) -> None:

@@ -20,6 +20,7 @@ from benchmarks.ways import Apps
 from benchmarks.ways import Shape
 from benchmarks.ways import arguments
 from benchmarks.ways import article_context
+from benchmarks.ways import create_celery
 from benchmarks.ways import environ_of
 from benchmarks.ways import visit
 from flask_task_context import capture_context
@@ -35,7 +36,7 @@ def measure(
     apps = Apps.create(100)
     values, calls = (3, 50) if quick else (12, 100)
     for broker in brokers:
-        with own_queue(apps, broker) as app:
+        with own_queue(functools.partial(create_celery, apps), broker) as app:
             between = functools.partial(purge, app)
             for name, shape in SHAPES.items():
                 contests = ways(apps, app, shape)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import importlib.metadata
-import os
-import platform
 import statistics
 import typing as t
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot
+
+from benchmarks.tables import table
+from benchmarks.tables import versions
 
 PACKAGES = (
     "flask-task-context",
@@ -150,7 +149,7 @@ def summary(results: Results) -> str:
         verdict = holds[target.holds(results)]
         limit = f"{sign} {target.limit:g}"
         rows.append([target.text, limit, numbers[0], verdict, numbers[1]])
-    return _table(rows)
+    return table(rows)
 
 
 def details(results: Results) -> str:
@@ -166,7 +165,7 @@ def _section(results: Results, part: str) -> str:
         numbers = [_number(values.get(way)) for way in ways]
         rows.append([case, *numbers, *(_number(r.of(values)) for r in ratios)])
     note = [NOTES[part]] if part in NOTES else []
-    return "\n\n".join([f"## {TITLES[part]}", *note, _table(rows)])
+    return "\n\n".join([f"## {TITLES[part]}", *note, table(rows)])
 
 
 def _number(value: float | None) -> str:
@@ -175,41 +174,13 @@ def _number(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
-def _table(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-
-    def line(cells: list[str]) -> str:
-        first, *others = zip(cells, widths, strict=True)
-        right = [cell.rjust(width) for cell, width in others]
-        return f"| {' | '.join([first[0].ljust(first[1]), *right])} |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(rows[0]), line(rule), *map(line, rows[1:])])
-
-
-def versions(brokers: dict[str, str]) -> str:
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    servers = {f"{name} server": version for name, version in brokers.items()}
-    everything = {"Python": platform.python_version(), **found, **servers}
-    listed = ", ".join(f"{name} {version}" for name, version in everything.items())
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}; {listed}"
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def write(
     results: Results, brokers: dict[str, str], command: str, folder: Path
 ) -> None:
     today = datetime.datetime.now(tz=datetime.timezone.utc)
     text = [
         "# Benchmark",
-        f"`{command}` on {today:%d %B %Y}: {versions(brokers)}.",
+        f"`{command}` on {today:%d %B %Y}: {versions(PACKAGES, brokers)}.",
         EXPLANATION,
         summary(results),
         "![Every way as a ratio, the median of its cases](results.svg)",

@@ -47,7 +47,10 @@ def measure(
     rounds, share = (2, 200) if quick else (ROUNDS, SHARE)
     apps = Apps.create(100)
     for broker in brokers:
-        with own_queue(apps, broker) as app, tempfile.TemporaryDirectory() as folder:
+        with (
+            own_queue(functools.partial(create_celery, apps), broker) as app,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             messages = messages_of(apps, app)
             times = Path(folder) / "times"
             note = message_of(app, functools.partial(send_note, app, times))
