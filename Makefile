@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV = .venv
 STAMP = $(VENV)/$(1)/stamp
 
-.PHONY: help test demo demo-serve bench lint types audit tox clean
+.PHONY: help test demo demo-serve bench stress lint types audit tox clean
 
 help:
 	@echo "make test        run all tests"
 	@echo "make demo        run the main job: two visitors, a worker, two mails"
 	@echo "make demo-serve  leave the demo running, with a page to try by hand"
 	@echo "make bench       measure it beside the other ways, with targets (about 10 minutes)"
+	@echo "make stress      load, faults and hostile input (under 10 minutes; ARGS=--long for all)"
 	@echo "make lint types  what CI checks beside the tests"
 	@echo "make audit       advisories on what is installed, bandit, and the wheel built twice"
 	@echo "make tox         the tests on every Python and on the oldest versions"
@@ -25,6 +26,7 @@ endef
 $(eval $(call environment,test,-e '.[encryption]' -r tests/requirements.txt))
 $(eval $(call environment,demo,-e . -r examples/requirements.txt))
 $(eval $(call environment,bench,-e '.[encryption]' -r benchmarks/requirements.txt))
+$(eval $(call environment,stress,-e '.[encryption]' -r stress/requirements.txt))
 $(eval $(call environment,lint,ruff))
 $(eval $(call environment,types,-e '.[encryption]' mypy 'pyright[nodejs]'))
 $(eval $(call environment,users,. celery-types))
@@ -54,6 +56,9 @@ demo-serve: $(call STAMP,demo)
 
 bench: $(call STAMP,bench)
 	$(VENV)/bench/bin/python -m benchmarks $(ARGS)
+
+stress: $(call STAMP,stress)
+	$(VENV)/stress/bin/python -m stress $(ARGS)
 
 lint: $(call STAMP,lint)
 	$(VENV)/lint/bin/ruff check .

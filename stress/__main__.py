@@ -1,0 +1,58 @@
+"""``python -m stress``: load, faults and hostile input, with a table of what was found."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.brokers import BROKERS
+from benchmarks.brokers import server_version
+from stress import isolation
+from stress.report import Report
+
+#: Each is called with the scale (``"brief"``, ``"short"`` or ``"long"``), the report to
+#: fill, and what to call with each fraction of the part that is done.
+PARTS: dict[str, t.Callable[[str, Report, t.Callable[[float], None]], None]] = {
+    "isolation": isolation.run,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m stress")
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--brief", action="store_true", help="about a minute, for CI")
+    scale.add_argument("--long", action="store_true", help="everything, in full")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--output", type=Path, help="a folder for stress.md")
+    options = parser.parse_args()
+    chosen = "long" if options.long else "brief" if options.brief else "short"
+    report = run(chosen, options.only)
+    print(report.text())
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        found = {name: server_version(name) for name in BROKERS}
+        brokers = {name: version for name, version in found.items() if version}
+        command = " ".join(["python -m stress", *sys.argv[1:]])
+        report.write(brokers, command, options.output)
+    if not report.holds:
+        sys.exit("Not all of it holds.")
+
+
+def run(scale: str, parts: t.Sequence[str]) -> Report:
+    report = Report()
+    with tqdm(total=len(parts), bar_format="{l_bar}{bar}| {elapsed}") as bar:
+        for part in parts:
+            bar.set_description(part)
+            start = time.monotonic()
+            PARTS[part](scale, report, bar.update)
+            bar.write(f"{part}: {time.monotonic() - start:.0f} seconds")
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""A site on its own queue: gunicorn, ``celery worker`` and 8 clients, all real."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+from stress.shop import Ledger
+from stress.shop import Settings
+from stress.shop import tasks_of
+from stress.visitors import Client
+from stress.visitors import Visitor
+
+CLIENTS = 8
+POOL = ("--pool=prefork", "--concurrency=2")
+ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return t.cast("int", listener.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def wait_until(
+    true: t.Callable[[], t.Any], seconds: float, what: str, every: float = 0.05
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} did not come in {seconds:g} seconds")
+        time.sleep(every)
+
+
+class Process:
+    """A program in a process group of its own, with a log."""
+
+    def __init__(
+        self, command: t.Sequence[str], log: Path, environ: dict[str, str] | None = None
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=environ,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_for(self, ready: t.Callable[[], bool], seconds: float = 60) -> None:
+        def is_ready() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"ended at its start:\n{self.tail()}")
+            return ready()
+
+        try:
+            wait_until(is_ready, seconds, "the start")
+        except RuntimeError as error:
+            self.kill()
+            raise RuntimeError(f"{error}:\n{self.tail()}") from error
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> bool:
+        """Whether it ended by itself after the signal."""
+        if self.process.poll() is None:
+            os.kill(self.pid, number)
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return False
+        return True
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Tally(t.NamedTuple):
+    """What the ledger says."""
+
+    sent: int
+    ended: int
+    again: int  # looks beyond the first of a task
+    wrong: list[str]
+
+    @property
+    def problems(self) -> list[str]:
+        lost = [f"{self.sent - self.ended} tasks did not end"]
+        return self.wrong + (lost if self.sent != self.ended else [])
+
+    def figures(self) -> dict[str, int]:
+        return {
+            "sent": self.sent,
+            "ended": self.ended,
+            "redelivered": self.again,
+            "wrong": len(self.wrong),
+        }
+
+
+class Reading:
+    """The ledger, read as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.position = 0
+        self.seen: dict[str, collections.Counter[str]] = {
+            "saw": collections.Counter(),
+            "ended": collections.Counter(),
+        }
+        self.wrong: list[str] = []
+
+    def read(self) -> int:
+        """How many lines are new."""
+        with self.path.open("rb") as file:
+            file.seek(self.position)
+            content = file.read()
+        lines = content[: content.rfind(b"\n") + 1]
+        self.position += len(lines)
+        for line in lines.decode().splitlines():
+            event, name, wrong = line.split("\t", 2)
+            if wrong:
+                self.wrong.append(f"{event} {name}: {wrong}")
+            if event in self.seen:
+                self.seen[event][name] += 1
+        return lines.count(b"\n")
+
+    def missing(self, names: dict[str, bool]) -> list[str]:
+        saw, ended = self.seen["saw"], self.seen["ended"]
+        return [
+            name
+            for name, ends in names.items()
+            if name not in saw or (ends and name not in ended)
+        ]
+
+    def tally(self, names: dict[str, bool]) -> Tally:
+        strangers = [
+            f"{event} {name}: nobody sent it"
+            for event, counter in self.seen.items()
+            for name in counter.keys() - names.keys()
+        ]
+        again = sum(count - 1 for count in self.seen["saw"].values())
+        missing = self.missing(names)
+        ended = len(names) - len(missing)
+        return Tally(len(names), ended, again, self.wrong + strangers)
+
+
+class Site:
+    """Everything of one case. What is started is ended at the end of ``with``."""
+
+    def __init__(
+        self,
+        broker: str,
+        queue: str,
+        *,
+        web_broker: str = "",
+        celery: dict[str, t.Any] | None = None,
+        flask: dict[str, t.Any] | None = None,
+        pause: float = 0,
+    ) -> None:
+        self.stack = contextlib.ExitStack()
+        self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        ledger = self.folder / "ledger"
+        Ledger(ledger)
+        self.settings = Settings(
+            broker, queue, str(ledger), celery or {}, flask or {}, pause
+        )
+        self.web_settings = self.settings._replace(broker=web_broker or broker)
+        self.reading = Reading(ledger)
+        self.names: dict[str, bool] = {}
+        self.refused = 0  # answers that were errors, so that the client tried again
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> t.Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    def start(self, program: Process) -> Process:
+        self.stack.callback(program.kill)
+        return program
+
+    def serve(self, workers: int = 2, threads: int = 4) -> Process:
+        """gunicorn; waits until it answers."""
+        self.port = port = free_port()
+        command = [sys.executable, "-m", "gunicorn", "stress.web:application"]
+        how = [f"--workers={workers}", f"--threads={threads}", "--worker-class=gthread"]
+        at = [f"--bind=127.0.0.1:{port}", "--timeout=120", "--keep-alive=30"]
+        log = self.folder / "web.log"
+        program = Process([*command, *how, *at], log, self.web_settings.environ())
+        program.wait_for(lambda: answers(port))
+        return self.start(program)
+
+    def work(self, *options: str) -> Process:
+        """``celery worker``; waits until it is ready."""
+        command = [sys.executable, "-m", "celery", "-A", "stress.worker", "worker"]
+        quiet = ["--without-gossip", "--without-mingle", "--loglevel=INFO"]
+        name = f"--hostname=stress-{os.urandom(6).hex()}@localhost"
+        log = self.folder / f"worker-{os.urandom(6).hex()}.log"
+        environ = self.settings.environ()
+        program = Process([*command, *quiet, name, *(options or POOL)], log, environ)
+        program.wait_for(lambda: " ready." in log.read_text(errors="replace"))
+        return self.start(program)
+
+    def visit(
+        self,
+        kinds: t.Sequence[str],
+        progress: t.Callable[[float], None] = lambda done: None,
+        share: float = 1,
+        attempts: int = 1,
+    ) -> list[str]:
+        """8 clients at once make one visit of each kind; what went wrong. A visit that
+        is answered with an error is made again, up to so many ``attempts``."""
+        first = len(self.names) + 1  # more tasks than visits, so never twice
+        visits: queue.SimpleQueue[Visitor] = queue.SimpleQueue()
+        for number, kind in enumerate(kinds, first):
+            visits.put(Visitor(kind, number))
+        errors: list[str] = []
+
+        def make_visits() -> None:
+            client = Client(self.port)
+            while True:
+                try:
+                    visitor = visits.get_nowait()
+                except queue.Empty:
+                    client.connection.close()
+                    return
+                error = self.visit_once(client, visitor, attempts)
+                with self.lock:
+                    self.names.update(tasks_of(visitor))
+                    errors.extend([error] if error else [])
+                    progress(share / len(kinds))
+
+        threads = [threading.Thread(target=make_visits) for _ in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return errors
+
+    def visit_once(self, client: Client, visitor: Visitor, attempts: int) -> str:
+        for attempt in range(attempts):
+            error = client.visit(visitor)
+            if not error:
+                return ""
+            with self.lock:
+                self.refused += 1
+            time.sleep(0.2 if attempt + 1 < attempts else 0)
+        return error
+
+    def settle(
+        self,
+        progress: t.Callable[[float], None] = lambda done: None,
+        share: float = 0,
+        patience: float = 60,
+    ) -> None:
+        """Wait for the last task: until all have ended, or nothing has happened for so
+        many seconds."""
+        last = time.monotonic()
+        begun = len(self.reading.missing(self.names)) or 1
+        before = begun
+        while time.monotonic() - last < patience:
+            if self.reading.read():
+                last = time.monotonic()
+            missing = len(self.reading.missing(self.names))
+            progress(share * (before - missing) / begun)
+            before = missing
+            if not missing:
+                return
+            time.sleep(0.2)
+
+    def tally(self) -> Tally:
+        self.reading.read()
+        return self.reading.tally(self.names)

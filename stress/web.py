@@ -1,0 +1,5 @@
+"""What ``gunicorn`` loads."""
+
+from stress import shop
+
+application = shop.web()

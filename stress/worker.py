@@ -1,0 +1,5 @@
+"""What ``celery worker`` loads."""
+
+from stress import shop
+
+app = shop.worker()
