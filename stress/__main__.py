@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.brokers import BROKERS
 from benchmarks.brokers import server_version
+from stress import faults
 from stress import isolation
 from stress.report import Report
 
@@ -19,6 +20,7 @@ from stress.report import Report
 #: fill, and what to call with each fraction of the part that is done.
 PARTS: dict[str, t.Callable[[str, Report, t.Callable[[float], None]], None]] = {
     "isolation": isolation.run,
+    "faults": faults.run,
 }
 
 

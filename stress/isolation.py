@@ -119,11 +119,14 @@ def one(
         if not worker.end():
             errors.append(f"the worker did not end:\n{worker.tail()}")
         tally = site.tally()
+    lost = [f"{name} did not end" for name in tally.missing]
+    if tally.again:
+        lost.append(f"{tally.again} tasks ran more than once")
     left = sum("left behind" in line for line in tally.wrong)
     report.add(
         "isolation",
         case,
-        [*errors, *tally.problems],
+        [*errors, *tally.wrong, *lost],
         sent=tally.sent,
         ended=tally.ended,
         again=tally.again,

@@ -1,8 +1,8 @@
 """The Flask app, the Celery app and the tasks, all of which check their own request.
 
-Each task gets its name and what it must see as plain arguments, and writes one line to
-the run's ledger when it has looked (``saw``), and one when Celery is done with it and
-nothing of its request is left (``ended``).
+Each task gets its name and what it must see as plain arguments. The run's ledger gets a
+line when Celery begins with it (``began``), when it has looked (``saw``), and when Celery
+is done with it (``ended``), each with what was wrong there.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from stress.visitors import differences
 SETTINGS = "STRESS_SETTINGS"
 RETRIES = 2
 SOFT_LIMIT, HARD_LIMIT = 1.0, 1.5  # seconds
+
+FAMILY = ("", ".child", ".child.child", ".1", ".2", ".3")
 
 Expected = dict[str, t.Any] | None
 
@@ -69,10 +71,8 @@ def tasks_of(visitor: Visitor) -> dict[str, bool]:
         "nap": {"": True},
         "chain": dict.fromkeys([".1", ".2", ".3"], True),
         "chord": dict.fromkeys([".1", ".2", ".end"], True),
-        "nest": dict.fromkeys(
-            ["", ".child", ".child.child", *(f".{n}" for n in range(1, 6)), ".end"],
-            True,
-        ),
+        "family": dict.fromkeys(FAMILY, True),
+        "nest": dict.fromkeys([*FAMILY, ".4", ".5", ".end"], True),
     }
     return {name + suffix: ended for suffix, ended in names[visitor.kind].items()}
 
@@ -141,8 +141,8 @@ def create_celery(broker: str, queue: str, **conf: t.Any) -> celery.Celery:
     )
     app.conf.update(conf)
     for way in ("below", "above"):
-        for body in (check, fail, retry, soft, hard, nap, nest, errback):
-            bound = body in (retry, nest)
+        for body in (check, fail, retry, soft, hard, nap, family, nest, errback):
+            bound = body in (retry, family, nest)
             limits = {"soft_time_limit": SOFT_LIMIT} if body is soft else {}
             limits = {"time_limit": HARD_LIMIT} if body is hard else limits
             make = app.task(
@@ -230,16 +230,17 @@ def left() -> list[str]:
     return [f"left behind: {what}" for what, there in values.items() if there]
 
 
-def before(args: t.Any = None, **signal: t.Any) -> None:
-    if wrong := left():
-        _here[0].ledger.write("before", args[1], wrong)
+def before(task: t.Any = None, args: t.Any = None, **signal: t.Any) -> None:
+    _here[0].ledger.write("began", name_of(task, args), left())
 
 
 def after(task: t.Any = None, args: t.Any = None, **signal: t.Any) -> None:
-    name = args[1]
-    if task.name.endswith("retry"):
-        name += f"-{task.request.retries}"
-    _here[0].ledger.write("ended", name, left())
+    _here[0].ledger.write("ended", name_of(task, args), left())
+
+
+def name_of(task: t.Any, args: t.Any) -> str:
+    retries = f"-{task.request.retries}" if task.name.endswith("retry") else ""
+    return f"{args[1]}{retries}"
 
 
 def end(**signal: t.Any) -> None:
@@ -294,22 +295,28 @@ def hard(expected: Expected, name: str) -> None:
 def nap(expected: Expected, name: str) -> None:
     """Is in flight for a while."""
     wrong = look(expected)
-    time.sleep(0.5)
+    time.sleep(0.3)
     _here[0].ledger.write("saw", name, wrong or look(expected))
 
 
-def nest(task: t.Any, expected: Expected, name: str) -> None:
+def family(task: t.Any, expected: Expected, name: str) -> None:
     """Sends more, with no word of a context."""
     check(expected, name)
-    way = task.name.partition(".")[0]
-    tasks = by_way(task.app)[way]
+    tasks = siblings(task)
     if name.endswith(".child"):
         tasks["check"].delay(expected, f"{name}.child")
         return
-    tasks["nest"].delay(expected, f"{name}.child")
-    steps = [tasks["check"].si(expected, f"{name}.{n}") for n in (1, 2, 3)]
-    chain(*steps).delay()
-    chord_of(tasks["check"], expected, name, 4).delay()
+    tasks["family"].delay(expected, f"{name}.child")
+    chain(*[tasks["check"].si(expected, f"{name}.{n}") for n in (1, 2, 3)]).delay()
+
+
+def nest(task: t.Any, expected: Expected, name: str) -> None:
+    family(task, expected, name)
+    chord_of(siblings(task)["check"], expected, name, 4).delay()
+
+
+def siblings(task: t.Any) -> dict[str, t.Any]:
+    return by_way(task.app)[task.name.partition(".")[0]]
 
 
 def errback(

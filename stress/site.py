@@ -107,21 +107,10 @@ class Tally(t.NamedTuple):
 
     sent: int
     ended: int
-    again: int  # looks beyond the first of a task
+    again: int  # how often tasks were begun beyond their first time
     wrong: list[str]
 
-    @property
-    def problems(self) -> list[str]:
-        lost = [f"{self.sent - self.ended} tasks did not end"]
-        return self.wrong + (lost if self.sent != self.ended else [])
-
-    def figures(self) -> dict[str, int]:
-        return {
-            "sent": self.sent,
-            "ended": self.ended,
-            "redelivered": self.again,
-            "wrong": len(self.wrong),
-        }
+    missing: list[str]
 
 
 class Reading:
@@ -131,6 +120,7 @@ class Reading:
         self.path = path
         self.position = 0
         self.seen: dict[str, collections.Counter[str]] = {
+            "began": collections.Counter(),
             "saw": collections.Counter(),
             "ended": collections.Counter(),
         }
@@ -159,16 +149,20 @@ class Reading:
             if name not in saw or (ends and name not in ended)
         ]
 
+    def in_flight(self) -> int:
+        self.read()
+        return len(self.seen["began"].keys() - self.seen["ended"].keys())
+
     def tally(self, names: dict[str, bool]) -> Tally:
         strangers = [
             f"{event} {name}: nobody sent it"
             for event, counter in self.seen.items()
             for name in counter.keys() - names.keys()
         ]
-        again = sum(count - 1 for count in self.seen["saw"].values())
+        again = sum(count - 1 for count in self.seen["began"].values())
         missing = self.missing(names)
         ended = len(names) - len(missing)
-        return Tally(len(names), ended, again, self.wrong + strangers)
+        return Tally(len(names), ended, again, self.wrong + strangers, missing)
 
 
 class Site:
