@@ -76,6 +76,7 @@ class Fault:
     ) -> None:
         self.stack, self.servers = stack, servers
         self.errors: list[str] = []
+        self.times = 0
         self.in_flight = 0
         self.may_lose = 0
         self.random = random.Random(7)
@@ -86,7 +87,6 @@ class Fault:
         *,
         url: str = "",
         web_broker: str = "",
-        pool: tuple[str, ...] = POOL,
         **celery: t.Any,
     ) -> None:
         transport = TRANSPORT.get(server, {})
@@ -96,14 +96,13 @@ class Fault:
         site = Site(url, queue, web_broker=web_broker, celery=conf)
         self.site = self.stack.enter_context(site)
         self.site.serve()
-        self.pool = pool
         self.worker = self.work()
 
     def folder(self) -> Path:
         return Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
 
     def work(self) -> Process:
-        return self.site.work(*self.pool)
+        return self.site.work(*POOL)
 
     def rounds(
         self,
@@ -125,6 +124,7 @@ class Fault:
             time.sleep(self.random.uniform(0.1, 0.5))
             self.in_flight += self.site.reading.in_flight()
             act()
+            self.times += 1
             clients.join()
         self.site.settle(patience=40)
 
@@ -162,6 +162,7 @@ def child_killed(fault: Fault, rounds: int, late: bool) -> None:
             time.sleep(0.2)
 
     fault.rounds(rounds, act, VISITS if late else ["nap"] * 40)
+    fault.times *= 3
 
 
 def broker_restarted(
@@ -185,8 +186,7 @@ def connection_cut(fault: Fault, rounds: int, server: type[Server]) -> None:
     through = broker.url.replace(str(broker.port), str(proxy.port))
     fault.open(server, web_broker=through)
     fault.rounds(rounds, lambda: None, VISITS * 3)
-    if proxy.cuts < rounds:
-        fault.errors.append(f"only {proxy.cuts} connections were cut")
+    fault.times = proxy.cuts
 
 
 def results_away(fault: Fault, rounds: int) -> None:
@@ -211,7 +211,7 @@ def disk_full(fault: Fault, rounds: int) -> None:
     disk = SmallDisk(fault.folder() / "disk", "1m")
     fault.stack.callback(disk.close)
     url = f"sqla+sqlite:///{disk.folder / 'queue.db'}"
-    fault.open(Server, url=url, pool=("--pool=solo",))
+    fault.open(Server, url=url)
 
     def act() -> None:
         web = fault.site.folder / "web.log"
@@ -220,6 +220,7 @@ def disk_full(fault: Fault, rounds: int) -> None:
         time.sleep(2)
         disk.grow("64m")
 
+    fault.errors += fault.site.visit(["nap"] * 20)
     fault.rounds(1, act, SINGLE * 8)
 
 
@@ -314,12 +315,13 @@ def one(
     problems = [*fault.errors, *tally.wrong]
     if len(lost) > fault.may_lose:
         problems += lost
-    if not fault.in_flight:
-        problems.append("nothing was in flight")
+    if not fault.in_flight or not fault.times:
+        problems.append("the fault met no task")
     report.add(
         "faults",
         name,
         problems,
+        times=fault.times,
         **{"in flight": fault.in_flight},
         sent=tally.sent,
         ended=tally.ended,

@@ -115,11 +115,15 @@ class RabbitMQ(Server):
         super().stop()
 
     def close(self) -> None:
-        super().close()
-        # Erlang's port mapper is in a process group of its own.
-        subprocess.run(
-            ["epmd", "-kill"], env=self.environ, capture_output=True, check=False
-        )
+        self.stop()
+
+        # Erlang's port mapper is a daemon, and stays while it knows a node.
+        def ended() -> bool:
+            command = ["epmd", "-kill"]
+            done = subprocess.run(command, env=self.environ, capture_output=True)
+            return not done.returncode
+
+        wait_until(ended, 20, "the end of epmd", 0.5)
 
 
 class Cutting:
