@@ -39,7 +39,10 @@ def main() -> None:
         options.output.mkdir(parents=True, exist_ok=True)
         found = {name: server_version(name) for name in BROKERS}
         brokers = {name: version for name, version in found.items() if version}
-        command = " ".join(["python -m stress", *sys.argv[1:]])
+        flags = [] if chosen == "short" else [f"--{chosen}"]
+        if options.only != list(PARTS):
+            flags += ["--only", *options.only]
+        command = " ".join(["python -m stress", *flags])
         report.write(brokers, command, options.output)
     if not report.holds:
         sys.exit("Not all of it holds.")
@@ -48,10 +51,11 @@ def main() -> None:
 def run(scale: str, parts: t.Sequence[str]) -> Report:
     report = Report()
     with tqdm(total=len(parts), bar_format="{l_bar}{bar}| {elapsed}") as bar:
-        for part in parts:
+        for number, part in enumerate(parts, 1):
             bar.set_description(part)
             start = time.monotonic()
             PARTS[part](scale, report, bar.update)
+            bar.update(number - bar.n)
             bar.write(f"{part}: {time.monotonic() - start:.0f} seconds")
     return report
 

@@ -149,9 +149,11 @@ class Reading:
             if name not in saw or (ends and name not in ended)
         ]
 
-    def in_flight(self) -> int:
+    def in_flight(self) -> set[tuple[str, int]]:
+        """The tasks that have begun and not ended, and how often they have begun."""
         self.read()
-        return len(self.seen["began"].keys() - self.seen["ended"].keys())
+        began, ended = self.seen["began"], self.seen["ended"]
+        return {(name, began[name]) for name in began.keys() - ended.keys()}
 
     def tally(self, names: dict[str, bool]) -> Tally:
         strangers = [
@@ -208,7 +210,9 @@ class Site:
         how = [f"--workers={workers}", f"--threads={threads}", "--worker-class=gthread"]
         at = [f"--bind=127.0.0.1:{port}", "--timeout=120", "--keep-alive=30"]
         log = self.folder / "web.log"
-        program = Process([*command, *how, *at], log, self.web_settings.environ())
+        # Where gunicorn has its control socket.
+        environ = {**self.web_settings.environ(), "XDG_RUNTIME_DIR": str(self.folder)}
+        program = Process([*command, *how, *at], log, environ)
         program.wait_for(lambda: answers(port))
         return self.start(program)
 
