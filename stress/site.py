@@ -278,6 +278,7 @@ class Site:
         progress: t.Callable[[float], None] = lambda done: None,
         share: float = 0,
         patience: float = 60,
+        meanwhile: t.Callable[[], None] = lambda: None,
     ) -> None:
         """Wait for the last task: until all have ended, or nothing has happened for so
         many seconds."""
@@ -292,6 +293,7 @@ class Site:
             before = missing
             if not missing:
                 return
+            meanwhile()
             time.sleep(0.2)
 
     def tally(self) -> Tally:
