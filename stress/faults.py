@@ -29,7 +29,7 @@ from stress.site import Tally
 from stress.site import wait_until
 
 POOL = ("--pool=prefork", "--concurrency=8")
-ROUNDS = {"brief": 1, "short": 3, "long": 20}
+ROUNDS = {"brief": 1, "short": 3, "long": 10}
 VISITS = ["nap"] * 16 + ["one"] * 8 + ["retry", "chain", "family", "fail", "plain"] * 4
 # Without tasks that send from their body, which fail when there is no broker.
 RESTART = ["nap"] * 16 + ["one"] * 8 + ["chain", "fail", "plain"] * 4
@@ -69,9 +69,9 @@ NOTE = (
     "Celery's worker may end by itself when Redis goes away while it works; it is started"
     ' again, as a supervisor does ("revived"). Some rows may lose messages, at most one'
     " each time, and what they would have led to: with early acknowledgement the task whose"
-    " process is killed, as Celery documents; and, when a worker on Redis ends other than"
-    " warmly, the message that Redis had handed to its open `BRPOP` and that it never read"
-    " (kombu's issue 305)."
+    " process is killed, as Celery documents; and, when Redis goes away or its worker ends"
+    " other than warmly, the message that Redis had handed to the worker's open `BRPOP` and"
+    " that it never read (kombu's issue 305)."
 )
 
 
@@ -150,6 +150,14 @@ class Fault:
         self.keep_working()
         return self.site.reading.in_flight() - self.abandoned
 
+    def wait_for_redelivery(self, server: type[Server]) -> None:
+        """Until Redis has given everything that was abandoned to a worker again."""
+        quiet = time.monotonic()
+        while server is Redis and time.monotonic() - quiet < VISIBILITY + 2:
+            if self.site.reading.read():
+                quiet = time.monotonic()
+            time.sleep(0.2)
+
     def must_not_have_begun(self) -> None:
         """What is lost was lost on its way to the worker."""
         begun = self.site.reading.seen["began"].keys()
@@ -176,6 +184,7 @@ def worker_killed(fault: Fault, rounds: int, server: type[Server]) -> None:
         fault.worker = fault.work()
 
     fault.rounds(rounds, act)
+    fault.wait_for_redelivery(server)
     fault.must_not_have_begun()
 
 
@@ -206,7 +215,9 @@ def broker_restarted(
         broker.start()
 
     fault.rounds(rounds, act, RESTART)
-    fault.may_lose += fault.revived if server is Redis else 0
+    fault.wait_for_redelivery(server)
+    fault.may_lose += fault.times + fault.revived if server is Redis else 0
+    fault.must_not_have_begun()
 
 
 def connection_cut(fault: Fault, rounds: int, server: type[Server]) -> None:
@@ -266,6 +277,7 @@ def shut_down(fault: Fault, rounds: int, server: type[Server], number: int) -> N
         fault.worker = fault.work()
 
     fault.rounds(rounds, act)
+    fault.wait_for_redelivery(server)
     fault.must_not_have_begun()
 
 
