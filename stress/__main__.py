@@ -13,6 +13,9 @@ from tqdm import tqdm
 from benchmarks.brokers import BROKERS
 from benchmarks.brokers import server_version
 from stress import faults
+from stress import headers
+from stress import hostile_requests
+from stress import interrupts
 from stress import isolation
 from stress.report import Report
 
@@ -21,6 +24,9 @@ from stress.report import Report
 PARTS: dict[str, t.Callable[[str, Report, t.Callable[[float], None]], None]] = {
     "isolation": isolation.run,
     "faults": faults.run,
+    "headers": headers.run,
+    "requests": hostile_requests.run,
+    "interrupts": interrupts.run,
 }
 
 
@@ -33,8 +39,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a folder for stress.md")
     options = parser.parse_args()
     chosen = "long" if options.long else "brief" if options.brief else "short"
-    report = run(chosen, options.only)
-    print(report.text())
+    report = Report()
+    try:
+        run(chosen, options.only, report)
+    finally:
+        print(report.text())
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         found = {name: server_version(name) for name in BROKERS}
@@ -48,8 +57,7 @@ def main() -> None:
         sys.exit("Not all of it holds.")
 
 
-def run(scale: str, parts: t.Sequence[str]) -> Report:
-    report = Report()
+def run(scale: str, parts: t.Sequence[str], report: Report) -> None:
     with tqdm(total=len(parts), bar_format="{l_bar}{bar}| {elapsed}") as bar:
         for number, part in enumerate(parts, 1):
             bar.set_description(part)
@@ -57,7 +65,6 @@ def run(scale: str, parts: t.Sequence[str]) -> Report:
             PARTS[part](scale, report, bar.update)
             bar.update(number - bar.n)
             bar.write(f"{part}: {time.monotonic() - start:.0f} seconds")
-    return report
 
 
 if __name__ == "__main__":
