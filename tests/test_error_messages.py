@@ -472,9 +472,11 @@ def running(header: t.Any, **config: t.Any) -> t.Callable[[], t.Any]:
     return lambda: where_run(header() if callable(header) else header, config)
 
 
+SERVER = ["GET", "", "/", "", "h", "80", "HTTP/1.1", None, "http", *[False] * 3]
+
+
 def plain(**parts: t.Any) -> str:
-    server = ["GET", "", "/", "", "h", "80", "HTTP/1.1", None, "http", *[False] * 3]
-    payload = json.dumps({"server": server, "environ": {}, **parts})
+    payload = json.dumps({"server": SERVER, "environ": {}, **parts})
     return f"1:plain:shop::{len(payload)}:{payload}"
 
 
@@ -682,6 +684,20 @@ IN_THE_WORKER = [
         BadContext,
         "The context cannot be read: ValueError(\"'PATH' is no request variable\")."
         " Send it as 'capture_context' gives it.",
+    ),
+    Message(
+        "content with a flag that is none",
+        running(plain(server=[*SERVER[:-1], {}]), SECRET_KEY=None),
+        BadContext,
+        "The context cannot be read: TypeError('a port or a flag of another type')."
+        " Send it as 'capture_context' gives it.",
+    ),
+    Message(
+        "content with a size that is none",
+        running(plain(body={"left_out": ["body", "1", "why"]}), SECRET_KEY=None),
+        BadContext,
+        "The context cannot be read: TypeError(\"'1' is no size\"). Send it as"
+        " 'capture_context' gives it.",
     ),
     Message(
         "content that is no attribute",
