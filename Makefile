@@ -9,7 +9,7 @@ help:
 	@echo "make test        run all tests"
 	@echo "make demo        run the main job: two visitors, a worker, two mails"
 	@echo "make demo-serve  leave the demo running, with a page to try by hand"
-	@echo "make bench       measure it beside the other ways, with targets (about 10 minutes)"
+	@echo "make bench       measure it beside the other ways, with targets (about 7 minutes)"
 	@echo "make stress      load, faults and hostile input (under 10 minutes; ARGS=--long for all)"
 	@echo "make lint types  what CI checks beside the tests"
 	@echo "make audit       advisories on what is installed, bandit, and the wheel built twice"
