@@ -938,6 +938,7 @@ class _Settings:
         if not isinstance(serializer, TaggedJSONSerializer):
             serializer = session_json_serializer
         secrets = _secret_keys(secret, fallbacks)
+        # Not the given one: a ``None`` that was set may mean "no limit", and is refused.
         max_size = app.config.get("TASK_CONTEXT_MAX_SIZE", _MAX_SIZE)
         self.g = _names("TASK_CONTEXT_G", g, ())
         patterns = _names("TASK_CONTEXT_EXCLUDE", exclude, _EXCLUDE)

@@ -51,7 +51,8 @@ def main() -> None:
         flags = [] if chosen == "short" else [f"--{chosen}"]
         if options.only != list(PARTS):
             flags += ["--only", *options.only]
-        command = " ".join(["python -m stress", *flags])
+        arguments = f' ARGS="{" ".join(flags)}"' if flags else ""
+        command = f"make stress{arguments}"
         report.write(brokers, command, options.output)
     if not report.holds:
         sys.exit("Not all of it holds.")
@@ -64,7 +65,8 @@ def run(scale: str, parts: t.Sequence[str], report: Report) -> None:
             start = time.monotonic()
             PARTS[part](scale, report, bar.update)
             bar.update(number - bar.n)
-            bar.write(f"{part}: {time.monotonic() - start:.0f} seconds")
+            report.took[part] = time.monotonic() - start
+            bar.write(f"{part}: {report.took[part]:.0f} seconds")
 
 
 if __name__ == "__main__":

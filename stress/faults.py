@@ -29,7 +29,7 @@ from stress.site import Tally
 from stress.site import wait_until
 
 POOL = ("--pool=prefork", "--concurrency=8")
-ROUNDS = {"brief": 1, "short": 3, "long": 10}
+ROUNDS = {"brief": 1, "short": 2, "long": 10}
 VISITS = ["nap"] * 16 + ["one"] * 8 + ["retry", "chain", "family", "fail", "plain"] * 4
 # Without tasks that send from their body, which fail when there is no broker.
 RESTART = ["nap"] * 16 + ["one"] * 8 + ["chain", "fail", "plain"] * 4

@@ -13,14 +13,20 @@ import io
 import json
 import multiprocessing
 import random
+import re
 import resource
 import string
+import subprocess
+import sys
+import tempfile
 import time
 import traceback
 import tracemalloc
 import typing as t
 from base64 import b64encode
 from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
 
 import flask
 from flask import g
@@ -38,6 +44,7 @@ from flask_task_context import restore_context
 if t.TYPE_CHECKING:
     from stress.report import Report
 
+ROOT = Path(__file__).parent.parent
 HEADER = "flask_task_context"
 #: Seconds of processor time for one input, and what each MiB of it may add.
 SECONDS, SECONDS_PER_MIB = 0.25, 0.5
@@ -598,6 +605,8 @@ def weigh(count: int, seed: int) -> Tally:
 
 
 COUNTS = {"brief": 20_000, "short": 100_000, "long": 10_000_000}
+#: How many of libFuzzer's.
+GUIDED = {"brief": 0, "short": 50_000, "long": 500_000}
 NOTE = (
     "Inputs to `restore_context`, by kind: each is refused with a `ContextError`, or is"
     " taken and its request then behaves as Flask's own on the same environ, which holds"
@@ -608,8 +617,8 @@ NOTE = (
 
 def run(scale: str, report: Report, progress: t.Callable[[float], None]) -> None:
     report.note("headers", NOTE)
-    count = COUNTS[scale]
-    tally = fuzz_all(count, progress=lambda done: progress(done / count))
+    count, guided = COUNTS[scale], GUIDED[scale]
+    tally = fuzz_all(count, progress=lambda done: progress(done / count * 0.8))
     for kind in KINDS:
         problems = [text for text in tally.broken if text.startswith(f"{kind}:")]
         slowest = f"{tally.slowest.get(kind, 0) * 1000:.1f} ms"
@@ -629,6 +638,48 @@ def run(scale: str, report: Report, progress: t.Callable[[float], None]) -> None
             "memory per character": f"{tally.memory_per_character:.0f} bytes",
             "growth of a process": f"{tally.growth:.1f} MiB",
         },
+    )
+    if find_spec("atheris") is None:
+        reason = "no atheris, which is for Linux on x86-64 and Python 3.11 to 3.13"
+        report.leave_out("headers", "guided by what they reach", reason)
+    elif guided:
+        fuzz_guided(guided, report, lambda done: progress(done / guided * 0.2))
+
+
+def fuzz_guided(
+    count: int, report: Report, progress: t.Callable[[int], None] = lambda done: None
+) -> None:
+    """``count`` inputs by libFuzzer, which goes on from those that reach new code."""
+    command = [sys.executable, "-m", "stress.headers_guided", f"-runs={count}"]
+    limits = ["-timeout=10", "-rss_limit_mb=1024", "-seed=1", "-print_final_stats=1"]
+    begun, lines = 0, []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [*command, *limits, f"-artifact_prefix={folder}/"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=ROOT,
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            lines.append(line)
+            if found := re.match(r"#(\d+)\t", line):
+                progress(int(found[1]) - begun)
+                begun = int(found[1])
+    text = "".join(lines)
+    edges = re.findall(r"cov: (\d+)", text)
+    runs = re.findall(r"number_of_executed_units: (\d+)", text)
+    tried = int(runs[-1]) if runs else 0
+    problems = [] if not process.returncode and tried >= count else [text[-5000:]]
+    report.add(
+        "headers",
+        "guided by what they reach (atheris)",
+        problems,
+        inputs=tried,
+        **{"edges reached": int(edges[-1]) if edges else 0},
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import faulthandler
+import multiprocessing
 import random
 import signal
 import sys
@@ -17,6 +19,8 @@ import threading
 import time
 import typing as t
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
 
 import flask
@@ -73,6 +77,13 @@ class Struck:
                 self.problems.append(f"another error: {first!r}")
                 return
             error = error.__context__
+
+    def add_all(self, other: Struck) -> None:
+        self.tasks += other.tasks
+        self.hits += other.hits
+        self.otherwise += other.otherwise
+        self.places += other.places
+        self.problems += other.problems
 
     def add_unraisable(self, unraisable: t.Any) -> None:
         error = unraisable.exc_value
@@ -220,7 +231,45 @@ def _strike_in_thread(count: int, rng: random.Random, struck: Struck) -> None:
     sys.setswitchinterval(interval)
 
 
-COUNTS = {"brief": 3_000, "short": 30_000, "long": 1_000_000}
+#: How many tasks a process has, and how many seconds before it counts as hung.
+SHARE, HUNG = 10_000, 300
+
+
+def strike_all(
+    way: str,
+    count: int,
+    seed: int = 1,
+    progress: t.Callable[[float], None] = lambda done: None,
+) -> Struck:
+    """``count`` tasks in processes of their own, where one that hangs is seen."""
+    struck = Struck()
+    shares = [min(SHARE, count - begun) for begun in range(0, count, SHARE)]
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawning) as pool:
+        jobs = [
+            pool.submit(_strike_or_end, way, share, seed * 1_000_000 + number)
+            for number, share in enumerate(shares)
+        ]
+        for job, share in zip(jobs, shares, strict=True):
+            try:
+                struck.add_all(job.result())
+            except BrokenProcessPool:
+                struck.problems.append("its process hung or died: see standard error")
+                break
+            progress(share / count)
+    return struck
+
+
+def _strike_or_end(way: str, count: int, seed: int) -> Struck:
+    """With a watchdog that prints where each thread is, and ends the process."""
+    faulthandler.dump_traceback_later(HUNG, exit=True)
+    try:
+        return strike_at_random(way, count, seed)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+COUNTS = {"brief": 3_000, "short": 30_000, "long": 500_000}
 NOTE = (
     "Tasks that are struck by `SoftTimeLimitExceeded` at a random moment, by a timer's"
     " signal (prefork) or from another thread. After each, Flask has no context, the"
@@ -232,7 +281,11 @@ def run(scale: str, report: Report, progress: t.Callable[[float], None]) -> None
     report.note("interrupts", NOTE)
     shares = {"signal": 0.8, "thread": 0.2}
     for way, share in shares.items():
-        struck = strike_at_random(way, int(COUNTS[scale] * share))
+        struck = strike_all(
+            way,
+            round(COUNTS[scale] * share),
+            progress=lambda done, share=share: progress(done * share),
+        )
         report.add(
             "interrupts",
             way,
@@ -242,7 +295,6 @@ def run(scale: str, report: Report, progress: t.Callable[[float], None]) -> None
             **{"another error for it": struck.otherwise},
             **struck.places,
         )
-        progress(share)
 
 
 def main() -> int:
@@ -253,7 +305,7 @@ def main() -> int:
     problems = []
     for way in ("signal", "thread"):
         start = time.monotonic()
-        struck = strike_at_random(way, options.count, options.seed)
+        struck = strike_all(way, options.count, options.seed)
         problems += struck.problems
         print(
             f"{way:8} {struck.tasks:,} tasks, {struck.hits:,} struck"

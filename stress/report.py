@@ -38,6 +38,8 @@ class Report:
         self.rows: list[Row] = []
         self.left_out: list[str] = []
         self.notes: dict[str, str] = {}
+        #: Seconds of each part.
+        self.took: dict[str, float] = {}
 
     def add(
         self, part: str, case: str, problems: t.Sequence[str] = (), **figures: Figure
@@ -74,16 +76,19 @@ class Report:
         problems = [
             f"* {row.case}: {problem}" for row in rows for problem in row.problems[:20]
         ]
-        note = [self.notes[part]] if part in self.notes else []
+        took = [f"{self.took[part] / 60:.1f} minutes."] if part in self.took else []
+        note = [" ".join([*took, self.notes.get(part, "")])]
         found = ["\n".join(problems)] if problems else []
         heading = f"## {part.capitalize()}"
         return "\n\n".join([heading, *note, table(lines), *found])
 
     def write(self, brokers: dict[str, str], command: str, folder: Path) -> None:
+        minutes = sum(self.took.values()) / 60
         today = datetime.datetime.now(tz=datetime.timezone.utc)
+        how = f"`{command}` on {today:%d %B %Y}, {minutes:.0f} minutes:"
         text = [
             "# Under fire",
-            f"`{command}` on {today:%d %B %Y}: {versions(PACKAGES, brokers)}.",
+            f"{how} {versions(PACKAGES, brokers)}.",
             self.text(),
         ]
         (folder / "stress.md").write_text("\n\n".join(text) + "\n")

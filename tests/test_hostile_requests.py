@@ -34,16 +34,42 @@ def test_an_error_of_the_servers_own_in_a_body() -> None:
     assert 0 < tally.errors < tally.reached
 
 
+def test_what_gunicorn_does_after_the_answer() -> None:
+    """The capture has read the body where nobody else would have. After the view's
+    answer gunicorn then closes a connection with broken chunks without its own 400,
+    and keeps one with long chunks open, as the README says. What is behind broken
+    chunks is never served."""
+    names = [name for name in hostile_requests.cases() if name.startswith("kept open")]
+    tally = hostile_requests.every_case("gunicorn", names=names)
+    assert tally.problems == []
+    # Four of them, in the ways that leave the body unread.
+    ways = [
+        way for way in hostile_requests.WAYS if way in ("nothing", "session", "url")
+    ]
+    assert tally.afterwards >= 4 * 2 * len(ways)
+
+
 def test_a_difference_is_seen() -> None:
-    """The comparison finds another answer, and an error that no README names."""
+    """The comparison finds another answer, a second request that only one server has
+    served, and an error that no README names."""
+    case = hostile_requests.post(b"x")
     record = {"way": "data", "seen": 1, "refused": None}
-    one = hostile_requests.Answer(b"200", [record])
-    assert hostile_requests.problems_of([one, one]) == []
+
+    def problems(*answers: hostile_requests.Answer) -> list[str]:
+        return hostile_requests.problems_of(list(answers), case)
+
+    one = hostile_requests.Answer(b"HTTP/1.1 200 ", [record])
+    assert problems(one, one) == []
     other = hostile_requests.Answer(b"500", [{**record, "error": "TypeError"}])
-    assert len(hostile_requests.problems_of([one, other])) == 2
-    refused = hostile_requests.Answer(b"200", [{**record, "refused": "no reason"}])
-    (problem,) = hostile_requests.problems_of([one, refused])
+    assert len(problems(one, other)) == 2
+    refused = one._replace(records=[{**record, "refused": "no reason"}])
+    (problem,) = problems(one, refused)
     assert problem == "an error that is not documented: no reason"
+    smuggled = hostile_requests.Answer(one.response * 2, [record, record])
+    assert len(problems(one, smuggled)) == 2
+    closed = one._replace(response=one.response + b"HTTP/1.1 400 ")
+    assert problems(closed, one) == []
+    assert len(problems(closed, smuggled)) == 2
 
 
 @pytest.mark.parametrize("read", [True, False])
