@@ -32,11 +32,11 @@ from flask import session
 
 from flask_task_context import CaptureError
 from flask_task_context import delay_with_context
+from stress import ROOT
 
 if t.TYPE_CHECKING:
     from stress.report import Report
 
-ROOT = Path(__file__).parent.parent
 SERVERS = ("gunicorn", "waitress")
 #: How the view reads its body, and when it sends its task.
 WAYS = ("nothing", "data", "form", "json", "stream", "half", "session", "url")

@@ -22,6 +22,7 @@ PACKAGES = (
     "cryptography",
     "gevent",
     "gunicorn",
+    "waitress",
 )
 Figure = int | str
 
@@ -76,11 +77,12 @@ class Report:
         problems = [
             f"* {row.case}: {problem}" for row in rows for problem in row.problems[:20]
         ]
-        took = [f"{self.took[part] / 60:.1f} minutes."] if part in self.took else []
-        note = [" ".join([*took, self.notes.get(part, "")])]
+        took = [f"{self.took[part]:.0f} seconds."] if part in self.took else []
+        note = [self.notes[part]] if part in self.notes else []
+        above = [" ".join([*took, *note])] if took or note else []
         found = ["\n".join(problems)] if problems else []
         heading = f"## {part.capitalize()}"
-        return "\n\n".join([heading, *note, table(lines), *found])
+        return "\n\n".join([heading, *above, table(lines), *found])
 
     def write(self, brokers: dict[str, str], command: str, folder: Path) -> None:
         minutes = sum(self.took.values()) / 60

@@ -16,6 +16,7 @@ import time
 import typing as t
 from pathlib import Path
 
+from stress import ROOT
 from stress.shop import Ledger
 from stress.shop import Settings
 from stress.shop import tasks_of
@@ -24,7 +25,6 @@ from stress.visitors import Visitor
 
 CLIENTS = 8
 POOL = ("--pool=prefork", "--concurrency=2")
-ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
