@@ -92,100 +92,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HEADER = "flask_task_context"
-_FORMAT = "1"
-
-_MAX_SIZE = 64 * 1024
-_EXCLUDE = (
-    "*authorization*",
-    "cookie",
-    "*access-key*",
-    "*api-key*",
-    "*auth-key*",
-    "*bearer*",
-    "*credential*",
-    "*csrf*",
-    "*jwt*",
-    "pass",
-    "*passcode*",
-    "*passphrase*",
-    "*passwd*",
-    "*password*",
-    "*private-key*",
-    "*pwd*",
-    "*secret*",
-    "*session-id*",
-    "*subscription-key*",
-    "*token*",
-    "*xsrf*",
-)
-
-# RFC 3875's variables, as far as a WSGI application reads them, and PEP 3333's.
-_ALWAYS = (
-    "REQUEST_METHOD",
-    "SCRIPT_NAME",
-    "PATH_INFO",
-    "QUERY_STRING",
-    "SERVER_NAME",
-    "SERVER_PORT",
-    "SERVER_PROTOCOL",
-    "REMOTE_ADDR",
-    "wsgi.url_scheme",
-    "wsgi.multithread",
-    "wsgi.multiprocess",
-    "wsgi.run_once",
-)
-# Some servers have the port as a number.
-_NUMBERS = frozenset(
-    ("SERVER_PORT", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once")
-)
-_SOMETIMES = frozenset(
-    ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_HOST", "REMOTE_USER")
-)
-
-# Values that a task's request gets beside its environ, and what to call them.
-_LABELS = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
-_UNTAGGED = {str, int, float, bool, type(None)}
-
-_PUNCTUATION = bytes(n for n in range(128) if not chr(n).isalnum())
-_LIMITS = frozenset(("_max_content_length", "_max_form_memory_size", "_max_form_parts"))
-
-_MULTIPART = "multipart/form-data"
-_BODY_KEYS = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"}
-_FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
-_NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
-_KINDS = {"plain", "signed", "encrypted"}
-_SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
-_ENCRYPTION = 28  # bytes: nonce and tag
-_BEGUN = "the view had begun to read it from request.stream"
-_FORM_ALONE = "only its form did"
-_HUNG_UP = "the client hung up while sending it"
-_NO_CRYPTOGRAPHY = (
-    "the package 'cryptography' cannot be imported in this process: install"
-    " 'flask-task-context[encryption]' for the web process and for the worker."
-)
-_NOT_OURS = (
-    "The context is not one that flask-task-context wrote: find what writes the"
-    " message header 'flask_task_context'."
-)
-_LOOK = "Find what changes message headers between the sender and this worker."
-_UNREADABLE = (
-    AttributeError,
-    LookupError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-_MARK = "_flask_task_context"
-
-# Flask 3.2 merges the request context into the app context.
-_MERGED = hasattr(AppContext, "has_request")
-_proxy: t.Any = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
-_active_context = _proxy._get_current_object
-
 _AppOption: t.TypeAlias = flask.Flask | t.Callable[[], flask.Flask] | str | None
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+T = t.TypeVar("T", bound=t.Callable[..., t.Any])
+P = t.ParamSpec("P")
+R = t.TypeVar("R", covariant=True)
 
 _signals = Namespace()
 
@@ -197,10 +108,6 @@ context_captured = _signals.signal("task-context-captured")
 #: Sent when a request has been restored, inside it, with the Flask app as
 #: sender and the ``entries`` that were added at capture.
 context_restored = _signals.signal("task-context-restored")
-
-T = t.TypeVar("T", bound=t.Callable[..., t.Any])
-P = t.ParamSpec("P")
-R = t.TypeVar("R", covariant=True)
 
 
 class _HasDelay(t.Protocol[P, R]):
@@ -406,7 +313,182 @@ def with_request_context(
     return _decorate(task, options)
 
 
+# -- settings: what an app's configuration says ------------------------------
+
+_MAX_SIZE = 64 * 1024
+_EXCLUDE = (
+    "*authorization*",
+    "cookie",
+    "*access-key*",
+    "*api-key*",
+    "*auth-key*",
+    "*bearer*",
+    "*credential*",
+    "*csrf*",
+    "*jwt*",
+    "pass",
+    "*passcode*",
+    "*passphrase*",
+    "*passwd*",
+    "*password*",
+    "*private-key*",
+    "*pwd*",
+    "*secret*",
+    "*session-id*",
+    "*subscription-key*",
+    "*token*",
+    "*xsrf*",
+)
+_CONFIG = (
+    "SECRET_KEY_FALLBACKS",
+    "TASK_CONTEXT_ENCRYPT",
+    "TASK_CONTEXT_MAX_SIZE",
+    "TASK_CONTEXT_G",
+    "TASK_CONTEXT_EXCLUDE",
+)
+
+
+def _settings(app: flask.Flask) -> _Settings:
+    """Made anew only where the configuration has changed."""
+    serializer = getattr(app.session_interface, "serializer", None)
+    given = [serializer, app.secret_key, *map(app.config.get, _CONFIG)]
+    settings: _Settings | None = app.extensions.get(_HEADER)
+    if settings is None or settings.given != given:
+        settings = app.extensions[_HEADER] = _Settings(app, given)
+    return settings
+
+
+class _Settings:
+    """An app's configuration, checked, and what follows from it."""
+
+    def __init__(self, app: flask.Flask, given: list[t.Any]) -> None:
+        self.given = [v.copy() if isinstance(v, list | set) else v for v in given]
+        serializer, secret, fallbacks, encrypt, _, g, exclude = given
+        if not isinstance(serializer, TaggedJSONSerializer):
+            serializer = session_json_serializer
+        secrets = _secret_keys(secret, fallbacks)
+        # Not the given one: a ``None`` that was set may mean "no limit", and is refused.
+        max_size = app.config.get("TASK_CONTEXT_MAX_SIZE", _MAX_SIZE)
+        self.g = _names("TASK_CONTEXT_G", g, ())
+        patterns = _names("TASK_CONTEXT_EXCLUDE", exclude, _EXCLUDE)
+        if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
+            raise TypeError(
+                f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters,"
+                " such as 65536."
+            )
+        for name in self.g:
+            if not _is_attribute(name):
+                raise ValueError(
+                    f"TASK_CONTEXT_G holds {name!r}, which is no attribute of g: make"
+                    " it a list of their names."
+                )
+        if encrypt and not secrets:
+            raise RuntimeError(
+                f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {app.name!r}"
+                " has none: set one before 'init_app', the same in every process."
+            )
+        self.name = app.name
+        self.max_size = max_size
+        self.keys = [_Key(secret) for secret in secrets]
+        self.kind = "encrypted" if encrypt else "signed" if self.keys else "plain"
+        key_id = self.keys[0].id if self.keys else ""
+        self.prefix = f"{_FORMAT}:{self.kind}:{quote(app.name, safe='')}:{key_id}"
+        self.excludes = bool(patterns) and not encrypt
+        self.excluded = excluded = _matcher(patterns if self.excludes else ())
+        # A "Proxy:" header cannot be told from the server's own HTTP_PROXY.
+        self.travels = functools.lru_cache(maxsize=1024)(
+            lambda key: (
+                key in _SOMETIMES
+                or (
+                    key[:5] == "HTTP_" and key != "HTTP_PROXY" and not excluded(key[5:])
+                )
+            )
+        )
+        self.excluded_words = _words_of(patterns)
+        self.serializer: TaggedJSONSerializer = serializer
+        self.decode = json.JSONDecoder(object_hook=serializer.untag).decode
+        self.room = _room(self)
+
+
+def _names(key: str, names: t.Any, default: tuple[str, ...]) -> tuple[str, ...]:
+    if names is None:
+        return default
+    if (
+        isinstance(names, str)
+        or not isinstance(names, t.Collection)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(f"{key} is {names!r}: make it a list of names.")
+    return tuple(names)
+
+
+def _secret_keys(secret: t.Any, fallbacks: t.Any) -> tuple[str | bytes, ...]:
+    if not secret:
+        return ()
+    if isinstance(fallbacks, str | bytes) or not hasattr(fallbacks or (), "__iter__"):
+        raise TypeError("SECRET_KEY_FALLBACKS is one key: make it a list of keys.")
+    return (secret, *filter(None, fallbacks or ()))
+
+
+def _is_attribute(name: str) -> bool:
+    return name.isidentifier() and not name.startswith("__")
+
+
+def _matcher(patterns: tuple[str, ...]) -> t.Callable[[str], bool]:
+    """Whether a name fits a pattern, in whatever spelling or case: ``*api-key*``
+    fits ``X_API_KEY``, ``apiKey`` and ``Api Key``."""
+    if not patterns:
+        return lambda name: False
+    regexes = (".*".join(map(_fold, pattern.split("*"))) for pattern in patterns)
+    matches = re.compile("|".join(regexes)).fullmatch
+    cached = functools.lru_cache(maxsize=1024)(lambda name: bool(matches(_fold(name))))
+    return lambda name: (cached if len(name) < 100 else cached.__wrapped__)(name)
+
+
+def _words_of(patterns: tuple[str, ...]) -> tuple[bytes, ...]:
+    """The longest word of each pattern, less those that hold another one."""
+    words = {max(map(_fold, pattern.split("*")), key=len) for pattern in patterns}
+    return tuple(
+        word.encode()
+        for word in sorted(words)
+        if not any(other in word for other in words - {word})
+    )
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
 # -- capture: request -> snapshot --------------------------------------------
+
+# RFC 3875's variables, as far as a WSGI application reads them, and PEP 3333's.
+_ALWAYS = (
+    "REQUEST_METHOD",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "REMOTE_ADDR",
+    "wsgi.url_scheme",
+    "wsgi.multithread",
+    "wsgi.multiprocess",
+    "wsgi.run_once",
+)
+
+# Some servers have the port as a number.
+_NUMBERS = frozenset(
+    ("SERVER_PORT", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once")
+)
+_SOMETIMES = frozenset(
+    ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_HOST", "REMOTE_USER")
+)
+
+# Values that a task's request gets beside its environ, and what to call them.
+_LABELS = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
+_UNTAGGED = {str, int, float, bool, type(None)}
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _request_context() -> t.Any:
@@ -490,14 +572,13 @@ def _has_no_session(app: flask.Flask, session: object) -> bool:
     return null and not isinstance(session, _SessionCopy)
 
 
+_LIMITS = frozenset(("_max_content_length", "_max_form_memory_size", "_max_form_parts"))
+
+
 def _limits_of(request: flask.Request) -> dict[str, t.Any]:
     """The limits that the view has set for this request, as it can since Flask 3.1."""
     own = vars(request)
     return {name[1:]: own[name] for name in _LIMITS if own.get(name) is not None}
-
-
-def _is_attribute(name: str) -> bool:
-    return name.isidentifier() and not name.startswith("__")
 
 
 def _g_values(names: tuple[str, ...]) -> dict[str, t.Any]:
@@ -561,84 +642,15 @@ def _too_large(size: int, parts: dict[str, t.Any], settings: _Settings) -> Captu
     )
 
 
-# -- capture: the body, at whatever stage the view has it --------------------
+# -- body: bytes, a form, or left out; all of it still there for the view -----
 
-
-class _Form:
-    """A parsed body, and what stands for its bytes where the view still has them."""
-
-    def __init__(
-        self, fields: t.Any, files: t.Any, raw: _LeftOutStream | None = None
-    ) -> None:
-        # A part without a name has ``None`` for one.
-        self.fields: list[tuple[str, str]] = [
-            (name or "", value) for name, value in fields.items(multi=True)
-        ]
-        self.files: list[tuple[str, FileStorage]] = [
-            (name or "", file) for name, file in files.items(multi=True)
-        ]
-        self.raw = raw
-
-
-class _LeftOutStream(io.RawIOBase):
-    """Stands where the bytes would be, and says why they are not there."""
-
-    def __init__(self, what: str, size: int | None, reason: str) -> None:
-        self.what, self.size, self.reason = what, size, reason
-        self.described = [what, size, reason]
-
-    def readable(self) -> bool:
-        return True
-
-    def _fail(self, *args: t.Any) -> t.NoReturn:
-        size = "of unknown size" if self.size is None else f"{self.size} bytes"
-        raise LeftOut(
-            f"The {self.what} ({size}) did not travel with the task: {self.reason}."
-            " Store it in the view and pass its key to the task."
-        )
-
-    read = readall = readinto = readline = seek = tell = _fail
-
-
-class _Kept(io.RawIOBase):
-    """Counts what is written, and keeps it while it is short enough."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.size, self.content = limit, 0, b""
-
-    def write(self, data: t.Any) -> int:
-        self.size += len(data)
-        self.content = self.content + data if self.size <= self.limit else b""
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return 0
-
-
-class _Replay(io.RawIOBase):
-    """What was read ahead of a stream, and then the stream, or the error in it."""
-
-    def __init__(
-        self, head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None = None
-    ) -> None:
-        self.head, self.rest, self.error = head, rest, error
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: t.Any) -> int:
-        data = self.head.read(len(buffer))
-        if not data and self.error is not None:
-            raise self.error
-        data = data or self.rest.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _replay(
-    head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None = None
-) -> t.IO[bytes]:
-    return io.BufferedReader(_Replay(head, rest, error))
+_MULTIPART = "multipart/form-data"
+_FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
+_BODY_KEYS = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"}
+_NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
+_BEGUN = "the view had begun to read it from request.stream"
+_HUNG_UP = "the client hung up while sending it"
+_FORM_ALONE = "only its form did"
 
 
 def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStream:
@@ -742,21 +754,6 @@ def _form_of_large(
     return form
 
 
-def _parse_form(
-    request: flask.Request, stream: t.IO[bytes], room: int
-) -> _Form | _LeftOutStream:
-    parser = request.make_form_data_parser()
-    parser.stream_factory = lambda *args, **kwargs: _Kept(room)  # type: ignore
-    length = request.content_length
-    try:
-        _, fields, files = parser.parse(
-            stream, request.mimetype, length, request.mimetype_params
-        )
-    except HTTPException as error:
-        return _left_out_body(length, f"Flask refuses its form ({error.name})")
-    return _Form(fields, files, _left_out_body(length, _FORM_ALONE))
-
-
 def _read(source: t.IO[bytes], size: int) -> tuple[bytes, Exception | None]:
     """Up to ``size`` bytes, and what broke off the reading."""
     data = io.BytesIO()
@@ -777,8 +774,96 @@ def _copy(
     return size, None
 
 
-def _over(maximum: int) -> str:
-    return f"it is over MAX_CONTENT_LENGTH ({maximum} bytes)"
+class _Replay(io.RawIOBase):
+    """What was read ahead of a stream, and then the stream, or the error in it."""
+
+    def __init__(
+        self, head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None = None
+    ) -> None:
+        self.head, self.rest, self.error = head, rest, error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        data = self.head.read(len(buffer))
+        if not data and self.error is not None:
+            raise self.error
+        data = data or self.rest.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _replay(
+    head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None = None
+) -> t.IO[bytes]:
+    return io.BufferedReader(_Replay(head, rest, error))
+
+
+def _parse_form(
+    request: flask.Request, stream: t.IO[bytes], room: int
+) -> _Form | _LeftOutStream:
+    parser = request.make_form_data_parser()
+    parser.stream_factory = lambda *args, **kwargs: _Kept(room)  # type: ignore
+    length = request.content_length
+    try:
+        _, fields, files = parser.parse(
+            stream, request.mimetype, length, request.mimetype_params
+        )
+    except HTTPException as error:
+        return _left_out_body(length, f"Flask refuses its form ({error.name})")
+    return _Form(fields, files, _left_out_body(length, _FORM_ALONE))
+
+
+class _Kept(io.RawIOBase):
+    """Counts what is written, and keeps it while it is short enough."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.size, self.content = limit, 0, b""
+
+    def write(self, data: t.Any) -> int:
+        self.size += len(data)
+        self.content = self.content + data if self.size <= self.limit else b""
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+
+class _Form:
+    """A parsed body, and what stands for its bytes where the view still has them."""
+
+    def __init__(
+        self, fields: t.Any, files: t.Any, raw: _LeftOutStream | None = None
+    ) -> None:
+        # A part without a name has ``None`` for one.
+        self.fields: list[tuple[str, str]] = [
+            (name or "", value) for name, value in fields.items(multi=True)
+        ]
+        self.files: list[tuple[str, FileStorage]] = [
+            (name or "", file) for name, file in files.items(multi=True)
+        ]
+        self.raw = raw
+
+
+class _LeftOutStream(io.RawIOBase):
+    """Stands where the bytes would be, and says why they are not there."""
+
+    def __init__(self, what: str, size: int | None, reason: str) -> None:
+        self.what, self.size, self.reason = what, size, reason
+        self.described = [what, size, reason]
+
+    def readable(self) -> bool:
+        return True
+
+    def _fail(self, *args: t.Any) -> t.NoReturn:
+        size = "of unknown size" if self.size is None else f"{self.size} bytes"
+        raise LeftOut(
+            f"The {self.what} ({size}) did not travel with the task: {self.reason}."
+            " Store it in the view and pass its key to the task."
+        )
+
+    read = readall = readinto = readline = seek = tell = _fail
 
 
 def _left_out_body(size: int | None, reason: str) -> _LeftOutStream:
@@ -789,7 +874,11 @@ def _too_long(size: int | None) -> _LeftOutStream:
     return _left_out_body(size, _NO_ROOM)
 
 
-# -- capture: the body as JSON, without credentials ---------------------------
+def _over(maximum: int) -> str:
+    return f"it is over MAX_CONTENT_LENGTH ({maximum} bytes)"
+
+
+# -- body: as JSON, without credentials ---------------------------------------
 
 
 def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
@@ -807,6 +896,68 @@ def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
     if len(encoded) > room:
         return _encode_left_out(_too_long(request.content_length))
     return encoded
+
+
+def _without_excluded(
+    request: flask.Request, body: bytes, room: int, settings: _Settings
+) -> bytes | _Form | _LeftOutStream:
+    excluded = settings.excluded
+    if request.mimetype == _MULTIPART:
+        form = _parse_form(request, io.BytesIO(body), room)
+        if isinstance(form, _LeftOutStream):
+            return form
+        names = [name for name, _ in (*form.fields, *form.files)]
+        return form if not names or any(map(excluded, names)) else body
+    if not _may_name(body, settings.excluded_words):
+        return body
+    if request.mimetype in _FORM_TYPES:
+        return b"&".join(p for p in body.split(b"&") if not excluded(_field_name(p)))
+    return _json_without_excluded(request, body, excluded)
+
+
+_PUNCTUATION = bytes(n for n in range(128) if not chr(n).isalnum())
+
+
+def _may_name(body: bytes, words: tuple[bytes, ...]) -> bool:
+    """Whether an excluded name can be in the body: a short look before all of it
+    is parsed. A name that fits a pattern holds the pattern's longest word."""
+    if not body.isascii() or b"\\" in body or b"%" in body:
+        return True
+    folded = body.lower().translate(None, _PUNCTUATION)
+    for word in words:  # noqa: SIM110 - any() takes half as long again
+        if word in folded:
+            return True
+    return False
+
+
+def _field_name(pair: bytes) -> str:
+    return unquote_plus(pair.partition(b"=")[0].decode("latin-1"))
+
+
+def _json_without_excluded(
+    request: flask.Request, body: bytes, excluded: t.Callable[[str], bool]
+) -> bytes | _LeftOutStream:
+    removed = False
+
+    def without(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+        nonlocal removed
+        kept = [pair for pair in pairs if not excluded(pair[0])]
+        removed = removed or len(kept) < len(pairs)
+        return dict(kept)
+
+    try:
+        value = json.loads(body, object_pairs_hook=without)
+    except (ValueError, RecursionError):
+        if "json" not in request.mimetype:
+            return body
+        return _left_out_body(
+            len(body), "TASK_CONTEXT_EXCLUDE cannot be applied to JSON that is broken"
+        )
+    if not removed:
+        return body
+    # Shorter than it was, so that it is not over a limit that the view's was under.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _encode_bytes(body: bytes) -> str:
@@ -867,244 +1018,21 @@ def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
     return content, size
 
 
-def _without_excluded(
-    request: flask.Request, body: bytes, room: int, settings: _Settings
-) -> bytes | _Form | _LeftOutStream:
-    excluded = settings.excluded
-    if request.mimetype == _MULTIPART:
-        form = _parse_form(request, io.BytesIO(body), room)
-        if isinstance(form, _LeftOutStream):
-            return form
-        names = [name for name, _ in (*form.fields, *form.files)]
-        return form if not names or any(map(excluded, names)) else body
-    if not _may_name(body, settings.excluded_words):
-        return body
-    if request.mimetype in _FORM_TYPES:
-        return b"&".join(p for p in body.split(b"&") if not excluded(_field_name(p)))
-    return _json_without_excluded(request, body, excluded)
-
-
-def _may_name(body: bytes, words: tuple[bytes, ...]) -> bool:
-    """Whether an excluded name can be in the body: a short look before all of it
-    is parsed. A name that fits a pattern holds the pattern's longest word."""
-    if not body.isascii() or b"\\" in body or b"%" in body:
-        return True
-    folded = body.lower().translate(None, _PUNCTUATION)
-    for word in words:  # noqa: SIM110 - any() takes half as long again
-        if word in folded:
-            return True
-    return False
-
-
-def _field_name(pair: bytes) -> str:
-    return unquote_plus(pair.partition(b"=")[0].decode("latin-1"))
-
-
-def _json_without_excluded(
-    request: flask.Request, body: bytes, excluded: t.Callable[[str], bool]
-) -> bytes | _LeftOutStream:
-    removed = False
-
-    def without(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
-        nonlocal removed
-        kept = [pair for pair in pairs if not excluded(pair[0])]
-        removed = removed or len(kept) < len(pairs)
-        return dict(kept)
-
-    try:
-        value = json.loads(body, object_pairs_hook=without)
-    except (ValueError, RecursionError):
-        if "json" not in request.mimetype:
-            return body
-        return _left_out_body(
-            len(body), "TASK_CONTEXT_EXCLUDE cannot be applied to JSON that is broken"
-        )
-    if not removed:
-        return body
-    # Shorter than it was, so that it is not over a limit that the view's was under.
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass")
-
-
 # -- seal: payload <-> header ------------------------------------------------
 
-
-class _Settings:
-    """An app's configuration, checked, and what follows from it."""
-
-    def __init__(self, app: flask.Flask, given: list[t.Any]) -> None:
-        self.given = [v.copy() if isinstance(v, list | set) else v for v in given]
-        serializer, secret, fallbacks, encrypt, _, g, exclude = given
-        if not isinstance(serializer, TaggedJSONSerializer):
-            serializer = session_json_serializer
-        secrets = _secret_keys(secret, fallbacks)
-        # Not the given one: a ``None`` that was set may mean "no limit", and is refused.
-        max_size = app.config.get("TASK_CONTEXT_MAX_SIZE", _MAX_SIZE)
-        self.g = _names("TASK_CONTEXT_G", g, ())
-        patterns = _names("TASK_CONTEXT_EXCLUDE", exclude, _EXCLUDE)
-        if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
-            raise TypeError(
-                f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters,"
-                " such as 65536."
-            )
-        for name in self.g:
-            if not _is_attribute(name):
-                raise ValueError(
-                    f"TASK_CONTEXT_G holds {name!r}, which is no attribute of g: make"
-                    " it a list of their names."
-                )
-        if encrypt and not secrets:
-            raise RuntimeError(
-                f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {app.name!r}"
-                " has none: set one before 'init_app', the same in every process."
-            )
-        self.name = app.name
-        self.max_size = max_size
-        self.keys = [_Key(secret) for secret in secrets]
-        self.kind = "encrypted" if encrypt else "signed" if self.keys else "plain"
-        key_id = self.keys[0].id if self.keys else ""
-        self.prefix = f"{_FORMAT}:{self.kind}:{quote(app.name, safe='')}:{key_id}"
-        self.excludes = bool(patterns) and not encrypt
-        self.excluded = excluded = _matcher(patterns if self.excludes else ())
-        # A "Proxy:" header cannot be told from the server's own HTTP_PROXY.
-        self.travels = functools.lru_cache(maxsize=1024)(
-            lambda key: (
-                key in _SOMETIMES
-                or (
-                    key[:5] == "HTTP_" and key != "HTTP_PROXY" and not excluded(key[5:])
-                )
-            )
-        )
-        self.excluded_words = _words_of(patterns)
-        self.serializer: TaggedJSONSerializer = serializer
-        self.decode = json.JSONDecoder(object_hook=serializer.untag).decode
-        self.room = _room(self)
-
-
-_CONFIG = (
-    "SECRET_KEY_FALLBACKS",
-    "TASK_CONTEXT_ENCRYPT",
-    "TASK_CONTEXT_MAX_SIZE",
-    "TASK_CONTEXT_G",
-    "TASK_CONTEXT_EXCLUDE",
+_FORMAT = "1"
+_KINDS = {"plain", "signed", "encrypted"}
+_SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
+_ENCRYPTION = 28  # bytes: nonce and tag
+_LOOK = "Find what changes message headers between the sender and this worker."
+_NOT_OURS = (
+    "The context is not one that flask-task-context wrote: find what writes the"
+    " message header 'flask_task_context'."
 )
-
-
-def _settings(app: flask.Flask) -> _Settings:
-    """Made anew only where the configuration has changed."""
-    serializer = getattr(app.session_interface, "serializer", None)
-    given = [serializer, app.secret_key, *map(app.config.get, _CONFIG)]
-    settings: _Settings | None = app.extensions.get(_HEADER)
-    if settings is None or settings.given != given:
-        settings = app.extensions[_HEADER] = _Settings(app, given)
-    return settings
-
-
-def _names(key: str, names: t.Any, default: tuple[str, ...]) -> tuple[str, ...]:
-    if names is None:
-        return default
-    if (
-        isinstance(names, str)
-        or not isinstance(names, t.Collection)
-        or not all(isinstance(name, str) for name in names)
-    ):
-        raise TypeError(f"{key} is {names!r}: make it a list of names.")
-    return tuple(names)
-
-
-def _secret_keys(secret: t.Any, fallbacks: t.Any) -> tuple[str | bytes, ...]:
-    if not secret:
-        return ()
-    if isinstance(fallbacks, str | bytes) or not hasattr(fallbacks or (), "__iter__"):
-        raise TypeError("SECRET_KEY_FALLBACKS is one key: make it a list of keys.")
-    return (secret, *filter(None, fallbacks or ()))
-
-
-def _matcher(patterns: tuple[str, ...]) -> t.Callable[[str], bool]:
-    """Whether a name fits a pattern, in whatever spelling or case: ``*api-key*``
-    fits ``X_API_KEY``, ``apiKey`` and ``Api Key``."""
-    if not patterns:
-        return lambda name: False
-    regexes = (".*".join(map(_fold, pattern.split("*"))) for pattern in patterns)
-    matches = re.compile("|".join(regexes)).fullmatch
-    cached = functools.lru_cache(maxsize=1024)(lambda name: bool(matches(_fold(name))))
-    return lambda name: (cached if len(name) < 100 else cached.__wrapped__)(name)
-
-
-def _words_of(patterns: tuple[str, ...]) -> tuple[bytes, ...]:
-    """The longest word of each pattern, less those that hold another one."""
-    words = {max(map(_fold, pattern.split("*")), key=len) for pattern in patterns}
-    return tuple(
-        word.encode()
-        for word in sorted(words)
-        if not any(other in word for other in words - {word})
-    )
-
-
-def _fold(name: str) -> str:
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
-
-
-class _HMACSHA256(SigningAlgorithm):
-    """With the key's part done once: OpenSSL 3 takes longer to begin an HMAC than
-    to make one."""
-
-    def __init__(self, key: bytes) -> None:
-        self._begun = hmac.new(key, digestmod="sha256")
-
-    def get_signature(self, key: bytes, value: bytes) -> bytes:
-        digest = self._begun.copy()
-        digest.update(value)
-        return digest.digest()
-
-
-class _Key:
-    """What is derived from one secret key."""
-
-    def __init__(self, secret: str | bytes) -> None:
-        if not isinstance(secret, str | bytes):
-            raise TypeError(
-                "SECRET_KEY or one of SECRET_KEY_FALLBACKS is of type"
-                f" {type(secret).__name__!r}: make it a string or bytes."
-            )
-        self.secret = secret.encode() if isinstance(secret, str) else secret
-        #: Tells a foreign key from a damaged message.
-        self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
-        derived = self._derive("signature")
-        algorithm = _HMACSHA256(derived)
-        self.signer = Signer(derived, key_derivation="none", algorithm=algorithm)
-
-    def _derive(self, purpose: str) -> bytes:
-        message = f"flask-task-context {purpose}".encode("ascii")
-        return hmac.digest(self.secret, message, "sha256")
-
-    @functools.cached_property
-    def cipher(self) -> t.Any:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-        info = b"flask-task-context encryption"
-        return AESGCM(HKDF(SHA256(), 32, None, info).derive(self.secret))
-
-    def encrypt(self, payload: str, bound: str) -> str:
-        nonce = os.urandom(12)
-        sealed = self.cipher.encrypt(nonce, payload.encode(), bound.encode())
-        return urlsafe_b64encode(nonce + sealed).decode("ascii")
-
-    def decrypt(self, text: str, bound: str) -> str:
-        """:raises ValueError: when it is not what :meth:`encrypt` gave."""
-        cipher = self.cipher
-        from cryptography.exceptions import InvalidTag
-
-        sealed = urlsafe_b64decode(text)
-        if urlsafe_b64encode(sealed).decode("ascii") != text:
-            raise ValueError("another spelling of the same bytes")
-        try:
-            payload: bytes = cipher.decrypt(sealed[:12], sealed[12:], bound.encode())
-        except InvalidTag as error:
-            raise ValueError("wrong tag") from error
-        return payload.decode()
+_NO_CRYPTOGRAPHY = (
+    "the package 'cryptography' cannot be imported in this process: install"
+    " 'flask-task-context[encryption]' for the web process and for the worker."
+)
 
 
 def _seal(payload: str, settings: _Settings) -> str:
@@ -1222,6 +1150,68 @@ def _unseal_with(key: _Key, sealed: _Sealed) -> str:
     return sealed.payload[:-_SIGNATURE]
 
 
+class _Key:
+    """What is derived from one secret key."""
+
+    def __init__(self, secret: str | bytes) -> None:
+        if not isinstance(secret, str | bytes):
+            raise TypeError(
+                "SECRET_KEY or one of SECRET_KEY_FALLBACKS is of type"
+                f" {type(secret).__name__!r}: make it a string or bytes."
+            )
+        self.secret = secret.encode() if isinstance(secret, str) else secret
+        #: Tells a foreign key from a damaged message.
+        self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
+        derived = self._derive("signature")
+        algorithm = _HMACSHA256(derived)
+        self.signer = Signer(derived, key_derivation="none", algorithm=algorithm)
+
+    def _derive(self, purpose: str) -> bytes:
+        message = f"flask-task-context {purpose}".encode("ascii")
+        return hmac.digest(self.secret, message, "sha256")
+
+    @functools.cached_property
+    def cipher(self) -> t.Any:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        info = b"flask-task-context encryption"
+        return AESGCM(HKDF(SHA256(), 32, None, info).derive(self.secret))
+
+    def encrypt(self, payload: str, bound: str) -> str:
+        nonce = os.urandom(12)
+        sealed = self.cipher.encrypt(nonce, payload.encode(), bound.encode())
+        return urlsafe_b64encode(nonce + sealed).decode("ascii")
+
+    def decrypt(self, text: str, bound: str) -> str:
+        """:raises ValueError: when it is not what :meth:`encrypt` gave."""
+        cipher = self.cipher
+        from cryptography.exceptions import InvalidTag
+
+        sealed = urlsafe_b64decode(text)
+        if urlsafe_b64encode(sealed).decode("ascii") != text:
+            raise ValueError("another spelling of the same bytes")
+        try:
+            payload: bytes = cipher.decrypt(sealed[:12], sealed[12:], bound.encode())
+        except InvalidTag as error:
+            raise ValueError("wrong tag") from error
+        return payload.decode()
+
+
+class _HMACSHA256(SigningAlgorithm):
+    """With the key's part done once: OpenSSL 3 takes longer to begin an HMAC than
+    to make one."""
+
+    def __init__(self, key: bytes) -> None:
+        self._begun = hmac.new(key, digestmod="sha256")
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        digest = self._begun.copy()
+        digest.update(value)
+        return digest.digest()
+
+
 # -- travel: header -> message -> header --------------------------------------
 
 # What messages inherit that are sent here: inside a restored request, and while
@@ -1229,64 +1219,9 @@ def _unseal_with(key: _Key, sealed: _Sealed) -> str:
 # without the headers of its canvas.)
 _inherited: contextvars.ContextVar[str | None] = contextvars.ContextVar("header")
 
-
-def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
-    """Our header, or ``None``. Some tools (sentry-sdk, ddtrace) put a second dict
-    of headers inside, and Celery then hands out the inner one alone."""
-    if not headers:
-        return None
-    nested = headers.get("headers")
-    if _HEADER not in headers and isinstance(nested, dict):
-        return nested.get(_HEADER)
-    return headers.get(_HEADER)
-
-
-def _instead_of(task: t.Any) -> str:
-    """What to send instead of something that is no task."""
-    if isinstance(task, str):
-        return "use 'celery_app.send_task(name, args, headers=capture_context())'"
-    if inspect.isclass(task):
-        return "pass the task that 'celery_app.register_task' made of it"
-    if hasattr(getattr(task, "__self__", None), "apply_async"):
-        return "pass the task, not a method of it, and then its arguments"
-    if callable(task):
-        return "put '@app.task' or '@shared_task' on it, or pass one of its signatures"
-    return "pass a task, a signature or a canvas, and not what a task returned"
-
-
-def _check_headers(headers: t.Any) -> None:
-    """:raises TypeError: where nothing could be found, though it may be there."""
-    if not hasattr(headers, "get") or not hasattr(headers, "__contains__"):
-        raise TypeError(
-            f"The headers are of type {type(headers).__name__!r}: pass a mapping, as"
-            " 'capture_context()' gives it and 'task.request.headers' holds it."
-        )
-    if _HEADER not in headers and _HEADER.encode() in headers:
-        raise TypeError("The headers' names are bytes: decode names and values.")
-
-
-def _header_in(message: Context) -> t.Any:
-    header = _header_of(message.headers)
-    return message.get(_HEADER) if header is None else header
-
-
-def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[Context | None, t.Any]:
-    """The message that is being worked on, as Celery's request object, and the
-    context that it carries. Tasks that are called directly are passed over:
-    ``celery.map`` calls its items so."""
-    for task in reversed(_task_stack.stack):
-        for message in reversed(task.request_stack.stack):
-            if message.called_directly:
-                continue
-            header = _header_in(message)
-            if header is not None or not message.is_eager:
-                return message, header
-    # When the process of a task was killed, the worker's main process calls its
-    # errbacks, with no more than the failed message.
-    if args and isinstance(args[0], Context):
-        header = _header_in(args[0])
-        return args[0], _header_received(args[0].id) if header is None else header
-    return None, _inherited.get(None)
+# The messages that this worker has, for the errbacks that its main process sends
+# when the process of a task was killed.
+_received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
 
 
 def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
@@ -1323,9 +1258,47 @@ class _Unsendable:
         raise self.error
 
 
-# The messages that this worker has, for the errbacks that its main process sends
-# when the process of a task was killed.
-_received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
+def _remember(request: t.Any = None, **signal: t.Any) -> None:
+    _received[request.id] = request
+
+
+before_task_publish.connect(_inherit, weak=False)
+task_received.connect(_remember, weak=False)
+
+
+def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[Context | None, t.Any]:
+    """The message that is being worked on, as Celery's request object, and the
+    context that it carries. Tasks that are called directly are passed over:
+    ``celery.map`` calls its items so."""
+    for task in reversed(_task_stack.stack):
+        for message in reversed(task.request_stack.stack):
+            if message.called_directly:
+                continue
+            header = _header_in(message)
+            if header is not None or not message.is_eager:
+                return message, header
+    # When the process of a task was killed, the worker's main process calls its
+    # errbacks, with no more than the failed message.
+    if args and isinstance(args[0], Context):
+        header = _header_in(args[0])
+        return args[0], _header_received(args[0].id) if header is None else header
+    return None, _inherited.get(None)
+
+
+def _header_in(message: Context) -> t.Any:
+    header = _header_of(message.headers)
+    return message.get(_HEADER) if header is None else header
+
+
+def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
+    """Our header, or ``None``. Some tools (sentry-sdk, ddtrace) put a second dict
+    of headers inside, and Celery then hands out the inner one alone."""
+    if not headers:
+        return None
+    nested = headers.get("headers")
+    if _HEADER not in headers and isinstance(nested, dict):
+        return nested.get(_HEADER)
+    return headers.get(_HEADER)
 
 
 def _header_received(task_id: str | None) -> t.Any:
@@ -1352,19 +1325,36 @@ def _is_group(signature: t.Any) -> bool:
     return bool(signature.get("subtask_type") == "group")
 
 
-def _remember(request: t.Any = None, **signal: t.Any) -> None:
-    _received[request.id] = request
+def _check_headers(headers: t.Any) -> None:
+    """:raises TypeError: where nothing could be found, though it may be there."""
+    if not hasattr(headers, "get") or not hasattr(headers, "__contains__"):
+        raise TypeError(
+            f"The headers are of type {type(headers).__name__!r}: pass a mapping, as"
+            " 'capture_context()' gives it and 'task.request.headers' holds it."
+        )
+    if _HEADER not in headers and _HEADER.encode() in headers:
+        raise TypeError("The headers' names are bytes: decode names and values.")
 
 
-before_task_publish.connect(_inherit, weak=False)
-task_received.connect(_remember, weak=False)
+def _instead_of(task: t.Any) -> str:
+    """What to send instead of something that is no task."""
+    if isinstance(task, str):
+        return "use 'celery_app.send_task(name, args, headers=capture_context())'"
+    if inspect.isclass(task):
+        return "pass the task that 'celery_app.register_task' made of it"
+    if hasattr(getattr(task, "__self__", None), "apply_async"):
+        return "pass the task, not a method of it, and then its arguments"
+    if callable(task):
+        return "put '@app.task' or '@shared_task' on it, or pass one of its signatures"
+    return "pass a task, a signature or a canvas, and not what a task returned"
 
 
-# -- restore: header -> request ------------------------------------------------
+# -- find the app ------------------------------------------------------------
 
 _apps: dict[str, flask.Flask] = {}
 _loaded: dict[t.Any, flask.Flask] = {}
 _loading = threading.RLock()
+
 #: Name and key id of apps in whose place a newer one of the same name serves.
 _replaced: set[tuple[str, str]] = set()
 
@@ -1373,14 +1363,6 @@ def _note_replaced(settings: _Settings, earlier: flask.Flask | None) -> None:
     if earlier is not None and (old := earlier.extensions.get(_HEADER)):
         _replaced.update((old.name, key.id) for key in old.keys)
     _replaced.difference_update((settings.name, key.id) for key in settings.keys)
-
-
-def _check_app(option: t.Any) -> None:
-    if not (option is None or callable(option) or isinstance(option, str)):
-        raise TypeError(
-            f"app={option!r} is no Flask app: pass one, its factory, or an import"
-            " string such as 'shop:create_app'."
-        )
 
 
 def _find_app(option: _AppOption, name: str | None = None) -> flask.Flask:
@@ -1441,6 +1423,26 @@ def _import_app(path: str | None) -> flask.Flask:
         ) from error
 
 
+def _check_app(option: t.Any) -> None:
+    if not (option is None or callable(option) or isinstance(option, str)):
+        raise TypeError(
+            f"app={option!r} is no Flask app: pass one, its factory, or an import"
+            " string such as 'shop:create_app'."
+        )
+
+
+# -- restore: header -> snapshot -> request ------------------------------------
+
+_UNREADABLE = (
+    AttributeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
 def _in_app_context(app: flask.Flask) -> t.ContextManager[t.Any]:
     """An app context, which is the active one where that is the app's."""
     if flask.has_app_context() and flask.current_app == app:
@@ -1455,7 +1457,14 @@ def _in_request(header: t.Any, option: _AppOption) -> t.ContextManager[t.Any]:
     return _Pushed(app, _decode(_unseal(sealed, settings), settings.decode))
 
 
-# -- restore: snapshot -> request ----------------------------------------------
+def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
+    try:
+        return _Snapshot(decode(payload))
+    except _UNREADABLE as error:
+        raise BadContext(
+            f"The context cannot be read: {error!r}. Send it as 'capture_context'"
+            " gives it."
+        ) from error
 
 
 class _Snapshot:
@@ -1471,16 +1480,6 @@ class _Snapshot:
         self.session = None if session is None else dict(session)
         self.g = _attributes_from(parts.get("g", {}))
         self.entries = dict(parts.get("signals", {}))
-
-
-def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
-    try:
-        return _Snapshot(decode(payload))
-    except _UNREADABLE as error:
-        raise BadContext(
-            f"The context cannot be read: {error!r}. Send it as 'capture_context'"
-            " gives it."
-        ) from error
 
 
 def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -1605,10 +1604,21 @@ class _Pushed:
             self.around.__exit__(type(error), error, None)
 
 
-def _session_attribute(context: t.Any) -> str:
-    """Since Flask 3.1.3 ``session`` is read-only and marks the session as
-    accessed, which adds ``Vary: Cookie``; the session itself is beneath."""
-    return "_session" if hasattr(context, "_session") else "session"
+def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.Any:
+    interface = app.session_interface
+    session = interface.make_null_session(app)
+    if values is not None:
+        own = getattr(interface, "session_class", SecureCookieSession)
+        session.__class__ = _session_copy_class(type(session), own)
+        dict.update(t.cast("dict[str, t.Any]", session), values)
+    return session
+
+
+@functools.lru_cache(maxsize=16)
+def _session_copy_class(null_class: type, session_class: type) -> t.Any:
+    # With the methods of the app's own session class, where that is another.
+    own = () if issubclass(null_class, session_class) else (session_class,)
+    return type("SessionCopy", (_SessionCopy, null_class, *own), {})
 
 
 class _SessionCopy:
@@ -1623,24 +1633,9 @@ class _SessionCopy:
     setdefault = SecureCookieSession.setdefault
 
 
-@functools.lru_cache(maxsize=16)
-def _session_copy_class(null_class: type, session_class: type) -> t.Any:
-    # With the methods of the app's own session class, where that is another.
-    own = () if issubclass(null_class, session_class) else (session_class,)
-    return type("SessionCopy", (_SessionCopy, null_class, *own), {})
-
-
-def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.Any:
-    interface = app.session_interface
-    session = interface.make_null_session(app)
-    if values is not None:
-        own = getattr(interface, "session_class", SecureCookieSession)
-        session.__class__ = _session_copy_class(type(session), own)
-        dict.update(t.cast("dict[str, t.Any]", session), values)
-    return session
-
-
 # -- run: a task's body, in its request ----------------------------------------
+
+_MARK = "_flask_task_context"
 
 
 class _Options:
@@ -1727,11 +1722,6 @@ def _refusal(verb: str, answer: t.Any) -> RequestRefused:
         f"A before-request function {verb} the task's request with {answer!r}: let it"
         " pass, or leave out 'before_request=True' of the task."
     )
-
-
-def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
-    """Flask 3.2 and later take the context first."""
-    return getattr(context.app, method)(*((context, *args) if _MERGED else args))
 
 
 # -- decorate: functions, classes, and tasks that Celery has not made yet ------
@@ -1823,16 +1813,6 @@ def _decorate_made(task: t.Any, options: _Options) -> None:
         _decorate_task(task, options)
 
 
-def _body_attribute(task: t.Any) -> str:
-    # The body beneath autoretry, so that teardown functions see its exception.
-    return "_orig_run" if hasattr(task, "_orig_run") else "run"
-
-
-def _function_of(task: t.Any) -> t.Any:
-    function = inspect.unwrap(getattr(task, _body_attribute(task)))
-    return getattr(function, "__func__", function)
-
-
 def _lazy_task(proxy: t.Any, options: _Options) -> _Shared:
     (function,) = object.__getattribute__(proxy, "_Proxy__args")
     name = object.__getattribute__(proxy, "_Proxy__kwargs").get("name")
@@ -1877,3 +1857,32 @@ def _decorate_copy(app: t.Any, shared: _Shared) -> None:
         and not hasattr(getattr(task, _body_attribute(task)), _MARK)
     ):
         _decorate_task(task, shared.options)
+
+
+def _function_of(task: t.Any) -> t.Any:
+    function = inspect.unwrap(getattr(task, _body_attribute(task)))
+    return getattr(function, "__func__", function)
+
+
+def _body_attribute(task: t.Any) -> str:
+    # The body beneath autoretry, so that teardown functions see its exception.
+    return "_orig_run" if hasattr(task, "_orig_run") else "run"
+
+
+# -- versions: what depends on Flask's ------------------------------------------
+
+# Flask 3.2 merges the request context into the app context.
+_MERGED = hasattr(AppContext, "has_request")
+_proxy: t.Any = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
+_active_context = _proxy._get_current_object
+
+
+def _session_attribute(context: t.Any) -> str:
+    """Since Flask 3.1.3 ``session`` is read-only and marks the session as
+    accessed, which adds ``Vary: Cookie``; the session itself is beneath."""
+    return "_session" if hasattr(context, "_session") else "session"
+
+
+def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
+    """Flask 3.2 and later take the context first."""
+    return getattr(context.app, method)(*((context, *args) if _MERGED else args))
