@@ -53,8 +53,8 @@ from urllib.parse import unquote_plus
 import flask
 from blinker import Namespace
 from celery import Task
+from celery import current_app
 from celery._state import _get_active_apps
-from celery._state import _task_stack
 from celery._state import connect_on_app_finalize
 from celery.app.task import Context
 from celery.local import PromiseProxy
@@ -1230,7 +1230,7 @@ def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
         return
     header = _inherited.get(None)
     if header is None:
-        _, header = _current_message()
+        header = _header_in(_current_message())
     if header is None:
         header = _header_received(headers.get("parent_id"))
     if header is not None:
@@ -1266,28 +1266,28 @@ before_task_publish.connect(_inherit, weak=False)
 task_received.connect(_remember, weak=False)
 
 
-def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[Context | None, t.Any]:
-    """The message that is being worked on, as Celery's request object, and the
-    context that it carries. Tasks that are called directly are passed over:
-    ``celery.map`` calls its items so."""
-    for task in reversed(_task_stack.stack):
-        for message in reversed(task.request_stack.stack):
-            if message.called_directly:
-                continue
-            header = _header_in(message)
-            if header is not None or not message.is_eager:
-                return message, header
+def _current_message(args: tuple[t.Any, ...] = ()) -> Context | None:
+    """The message that is being worked on. Tasks that are called directly are passed
+    over: ``celery.map`` calls its items so."""
+    if task := current_app.current_worker_task:
+        return task.request
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message.
-    if args and isinstance(args[0], Context):
-        header = _header_in(args[0])
-        return args[0], _header_received(args[0].id) if header is None else header
-    return None, _inherited.get(None)
+    return args[0] if args and isinstance(args[0], Context) else None
 
 
-def _header_in(message: Context) -> t.Any:
+def _header_in(message: Context | None) -> t.Any:
+    """The context that a message carries; outside of any, what is inherited here."""
+    if message is None:
+        return _inherited.get(None)
     header = _header_of(message.headers)
-    return message.get(_HEADER) if header is None else header
+    if header is None:
+        header = message.get(_HEADER)
+    if header is None and message.is_eager:
+        return _inherited.get(None)
+    if header is None and message.called_directly:
+        return _header_received(message.id)
+    return header
 
 
 def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
@@ -1648,20 +1648,18 @@ class _Options:
         self.after_request = after_request
 
 
-_served: contextvars.ContextVar[t.Any] = contextvars.ContextVar("message")
-
-
 def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.Any]:
     @functools.wraps(body)
     def run(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        message, header = _current_message(args)
+        message = _current_message(args)
+        header = _header_in(message)
         if _runs_in_place(message, header):
             return body(*args, **kwargs)
-        work = _work_in_request if header else _work_in_app_context
         # A copy, so that nothing stays pushed whatever ends the task: a soft time
         # limit can strike between any two steps.
         context = contextvars.copy_context()
-        return context.run(work, body, args, kwargs, options, message, header)
+        bound = functools.partial(body, *args, **kwargs)
+        return context.run(_work, bound, header, options)
 
     # Celery reads the arguments to check from this, and not from __wrapped__.
     run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
@@ -1670,39 +1668,23 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
 
 
 def _runs_in_place(message: Context | None, header: t.Any) -> bool:
-    """Whether the body runs where it is called, with no context of its own."""
-    if message is not None and _served.get(None) is message:
-        return True
+    """Whether the body runs where it is called, with no context of its own: in the
+    caller's request, or in the one that its message has opened already."""
+    if not flask.has_request_context():
+        return False
     from_broker = message is not None and not message.is_eager
-    return flask.has_request_context() and not (header and from_broker)
+    return not (from_broker and header) or header == _inherited.get(None)
 
 
-def _work_in_app_context(
-    body: t.Callable[..., t.Any],
-    args: t.Any,
-    kwargs: t.Any,
-    options: _Options,
-    message: Context | None,
-    header: t.Any,
-) -> t.Any:
-    with _in_app_context(_find_app(options.app)):
-        return body(*args, **kwargs)
-
-
-def _work_in_request(
-    body: t.Callable[..., t.Any],
-    args: t.Any,
-    kwargs: t.Any,
-    options: _Options,
-    message: Context | None,
-    header: t.Any,
-) -> t.Any:
-    _served.set(message)
+def _work(body: t.Callable[[], t.Any], header: t.Any, options: _Options) -> t.Any:
+    if not header:
+        with _in_app_context(_find_app(options.app)):
+            return body()
     _inherited.set(header)
     with _in_request(header, options.app) as context:
         if options.before_request:
             _run_before_request(context)
-        result = body(*args, **kwargs)
+        result = body()
         if options.after_request:
             _call_hooks(context, "process_response", context.app.response_class())
         return result

@@ -115,7 +115,6 @@ def left() -> list[str]:
         for name, there in {
             "app context": flask.has_app_context(),
             "request context": flask.has_request_context(),
-            "message": flask_task_context._served.get(None),
             "header": flask_task_context._inherited.get(None),
         }.items()
         if there
