@@ -1606,15 +1606,16 @@ class _Pushed:
 
 def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.Any:
     interface = app.session_interface
-    session = interface.make_null_session(app)
-    if values is not None:
-        own = getattr(interface, "session_class", SecureCookieSession)
-        session.__class__ = _session_copy_class(type(session), own)
-        dict.update(t.cast("dict[str, t.Any]", session), values)
+    if values is None:
+        return interface.make_null_session(app)
+    own = getattr(interface, "session_class", SecureCookieSession)
+    session = _session_copy_class(interface.null_session_class, own)()
+    session.update(values)
+    session.modified = session.accessed = False
     return session
 
 
-@functools.lru_cache(maxsize=16)
+@functools.cache
 def _session_copy_class(null_class: type, session_class: type) -> t.Any:
     # With the methods of the app's own session class, where that is another.
     own = () if issubclass(null_class, session_class) else (session_class,)
