@@ -505,8 +505,6 @@ def _capture(context: t.Any) -> str:
     }
     if (session := _session_values(context)) is not None:
         parts["session"] = session
-    if not _LIMITS.isdisjoint(vars(request)):
-        parts["limits"] = _limits_of(request)
     if settings.g and (values := _g_values(settings.g)):
         parts["g"] = values
     if context_captured.receivers:
@@ -572,15 +570,6 @@ def _has_no_session(app: flask.Flask, session: object) -> bool:
     return null and not isinstance(session, _SessionCopy)
 
 
-_LIMITS = frozenset(("_max_content_length", "_max_form_memory_size", "_max_form_parts"))
-
-
-def _limits_of(request: flask.Request) -> dict[str, t.Any]:
-    """The limits that the view has set for this request, as it can since Flask 3.1."""
-    own = vars(request)
-    return {name[1:]: own[name] for name in _LIMITS if own.get(name) is not None}
-
-
 def _g_values(names: tuple[str, ...]) -> dict[str, t.Any]:
     return {name: getattr(flask.g, name) for name in names if name in flask.g}
 
@@ -600,7 +589,7 @@ def _encode_parts(parts: dict[str, t.Any], serializer: TaggedJSONSerializer) -> 
             _check_serializable(label, {name: value}, serializer)
         raise CaptureError(
             f"The request cannot travel with a task: {error}. Look for it in"
-            " 'request.environ' and in the request's limits."
+            " 'request.environ'."
         ) from error
 
 
@@ -1475,8 +1464,6 @@ class _Snapshot:
         session = parts.get("session")
         self.environ = _environ_from(parts["server"], parts["environ"], body)
         self.form = _form_from(body) if "form" in body else None
-        limits = parts.get("limits", {})
-        self.limits = {k: int(v) for k, v in limits.items() if f"_{k}" in _LIMITS}
         self.session = None if session is None else dict(session)
         self.g = _attributes_from(parts.get("g", {}))
         self.entries = dict(parts.get("signals", {}))
@@ -1559,8 +1546,6 @@ class _Pushed:
         self.app, self.snapshot = app, snapshot
         self.context: t.Any = app.request_context(snapshot.environ)
         request = self.context.request
-        for name, value in snapshot.limits.items():
-            setattr(request, name, value)
         if snapshot.form is not None:
             fields, files = snapshot.form
             vars(request)["form"] = request.parameter_storage_class(fields)

@@ -471,31 +471,6 @@ def test_a_body_over_flasks_own_limits(
         assert task == expected or "left out" in json.dumps(task)
 
 
-@pytest.mark.skipif(
-    flask.Request.max_content_length.fset is None,  # type: ignore[attr-defined]
-    reason="Flask 3.1 brought limits for one request",
-)
-def test_limits_that_the_view_has_set(place: Place) -> None:
-    """A view that allows a larger body than the app's config does lets its task read
-    that body too, and the limits themselves are equal."""
-    place.app.config["MAX_CONTENT_LENGTH"] = 20
-
-    def view() -> t.Any:
-        request.max_content_length = 1000
-        request.max_form_memory_size = 300
-        request.max_form_parts = 7
-        captured = capture_context()
-        return captured, look()
-
-    def look() -> t.Any:
-        limits = request.max_form_memory_size, request.max_form_parts
-        return request.max_content_length, limits, request.get_data()
-
-    captured, in_view = place.visit(wire(*SMALL["bytes"]), view)
-    with restore_context(captured, make_app(MAX_CONTENT_LENGTH=20)):
-        assert look() == in_view == (1000, (300, 7), bytes(range(256)))
-
-
 # -- memory -------------------------------------------------------------------
 
 UPLOAD = """

@@ -422,7 +422,7 @@ IN_THE_VIEW = [
         lambda: visit(capture_context, environ_overrides={"SERVER_PORT": object()}),
         CaptureError,
         f"The request cannot travel with a task: {NOT_JSON}. Look for it in"
-        " 'request.environ' and in the request's limits.",
+        " 'request.environ'.",
     ),
     Message(
         "too large",

@@ -283,7 +283,6 @@ PARTS: dict[str, t.Any] = {
         {"g": ["tenant"]},
         {"session": [1]},
         {"signals": 3},
-        {"limits": {"max_form_parts": 1e999}},
         {"body": {"form": 3}},
         {"body": {"form": [], "files": [["a"]]}},
         {"body": {"base64": "ł"}},
