@@ -528,29 +528,15 @@ def _server_of(environ: dict[str, t.Any]) -> list[t.Any]:
 def _environ_of(
     environ: dict[str, t.Any], travels: t.Callable[[str], bool]
 ) -> dict[str, str]:
-    variables = {
+    # wsgiref mixes the process environment into every request's, PATH among it. Under
+    # real CGI it *is* the request.
+    mixed = "PATH" in environ and "GATEWAY_INTERFACE" not in os.environ
+    process = os.environ if mixed else {}
+    return {
         key: value
         for key, value in environ.items()
-        if travels(key) and isinstance(value, str)
+        if travels(key) and isinstance(value, str) and process.get(key) != value
     }
-    inherited, others = _process_variables()
-    if inherited and not others.isdisjoint(environ):
-        for key, value in inherited.items():
-            if variables.get(key) == value:
-                del variables[key]
-    return variables
-
-
-@functools.cache
-def _process_variables() -> tuple[dict[str, str], frozenset[str]]:
-    """What the process environment holds under the names of request headers, and
-    the names of its other variables. wsgiref mixes all of them into the environ;
-    under real CGI they *are* the request."""
-    if "GATEWAY_INTERFACE" in os.environ:
-        return {}, frozenset()
-    own = {"AUTH_TYPE", "REMOTE_HOST", "REMOTE_USER"}
-    inherited = {k: v for k, v in os.environ.items() if k[:5] == "HTTP_" or k in own}
-    return inherited, frozenset(os.environ) - {*inherited, *_ALWAYS, *_SOMETIMES}
 
 
 def _session_values(context: t.Any) -> dict[str, t.Any] | None:

@@ -20,21 +20,12 @@ from tests import shop
 from tests.conftest import Shop
 
 
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[pytest.MonkeyPatch]:
-    """A process environment that is read anew, and forgotten."""
-    flask_task_context._process_variables.cache_clear()
-    yield monkeypatch
-    monkeypatch.undo()
-    flask_task_context._process_variables.cache_clear()
-
-
 def test_a_process_variable_in_the_environ_stays_out(
-    plain_shop: Shop, environment: pytest.MonkeyPatch
+    plain_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As wsgiref mixes them: the variable stays, a header of the same name travels."""
-    environment.setenv("HTTP_X_INTERNAL", "internal")
-    environment.setenv("HTTP_X_TENANT", "internal")
+    monkeypatch.setenv("HTTP_X_INTERNAL", "internal")
+    monkeypatch.setenv("HTTP_X_TENANT", "internal")
     mixed = {
         "PATH": "/bin",
         "HTTP_X_INTERNAL": "internal",
@@ -47,11 +38,11 @@ def test_a_process_variable_in_the_environ_stays_out(
 
 
 def test_under_real_cgi_the_process_environment_is_the_request(
-    plain_shop: Shop, environment: pytest.MonkeyPatch
+    plain_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There the variables are the visitor's headers, and travel."""
-    environment.setenv("GATEWAY_INTERFACE", "CGI/1.1")
-    environment.setenv("HTTP_X_TENANT", "a")
+    monkeypatch.setenv("GATEWAY_INTERFACE", "CGI/1.1")
+    monkeypatch.setenv("HTTP_X_TENANT", "a")
     mixed = {"PATH": "/bin", "HTTP_X_TENANT": "a"}
     headers = plain_shop.capture(environ_overrides=mixed)
     with restore_context(headers, plain_shop.flask):
