@@ -404,7 +404,6 @@ class _Settings:
                 )
             )
         )
-        self.excluded_words = _words_of(patterns)
         self.serializer: TaggedJSONSerializer = serializer
         self.decode = json.JSONDecoder(object_hook=serializer.untag).decode
         self.room = _room(self)
@@ -443,16 +442,6 @@ def _matcher(patterns: tuple[str, ...]) -> t.Callable[[str], bool]:
     matches = re.compile("|".join(regexes)).fullmatch
     cached = functools.lru_cache(maxsize=1024)(lambda name: bool(matches(_fold(name))))
     return lambda name: (cached if len(name) < 100 else cached.__wrapped__)(name)
-
-
-def _words_of(patterns: tuple[str, ...]) -> tuple[bytes, ...]:
-    """The longest word of each pattern, less those that hold another one."""
-    words = {max(map(_fold, pattern.split("*")), key=len) for pattern in patterns}
-    return tuple(
-        word.encode()
-        for word in sorted(words)
-        if not any(other in word for other in words - {word})
-    )
 
 
 def _fold(name: str) -> str:
@@ -883,26 +872,9 @@ def _without_excluded(
             return form
         names = [name for name, _ in (*form.fields, *form.files)]
         return form if not names or any(map(excluded, names)) else body
-    if not _may_name(body, settings.excluded_words):
-        return body
     if request.mimetype in _FORM_TYPES:
         return b"&".join(p for p in body.split(b"&") if not excluded(_field_name(p)))
     return _json_without_excluded(request, body, excluded)
-
-
-_PUNCTUATION = bytes(n for n in range(128) if not chr(n).isalnum())
-
-
-def _may_name(body: bytes, words: tuple[bytes, ...]) -> bool:
-    """Whether an excluded name can be in the body: a short look before all of it
-    is parsed. A name that fits a pattern holds the pattern's longest word."""
-    if not body.isascii() or b"\\" in body or b"%" in body:
-        return True
-    folded = body.lower().translate(None, _PUNCTUATION)
-    for word in words:  # noqa: SIM110 - any() takes half as long again
-        if word in folded:
-            return True
-    return False
 
 
 def _field_name(pair: bytes) -> str:
@@ -912,15 +884,16 @@ def _field_name(pair: bytes) -> str:
 def _json_without_excluded(
     request: flask.Request, body: bytes, excluded: t.Callable[[str], bool]
 ) -> bytes | _LeftOutStream:
-    removed = False
+    names: set[str] = set()
 
     def without(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
-        nonlocal removed
-        kept = [pair for pair in pairs if not excluded(pair[0])]
-        removed = removed or len(kept) < len(pairs)
-        return dict(kept)
+        return {name: value for name, value in pairs if not excluded(name)}
 
     try:
+        # Most bodies name nothing that is excluded, and travel as they are.
+        json.loads(body, object_pairs_hook=lambda pairs: names.update(dict(pairs)))
+        if not any(map(excluded, names)):
+            return body
         value = json.loads(body, object_pairs_hook=without)
     except (ValueError, RecursionError):
         if "json" not in request.mimetype:
@@ -928,8 +901,6 @@ def _json_without_excluded(
         return _left_out_body(
             len(body), "TASK_CONTEXT_EXCLUDE cannot be applied to JSON that is broken"
         )
-    if not removed:
-        return body
     # Shorter than it was, so that it is not over a limit that the view's was under.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
