@@ -73,6 +73,8 @@ from itsdangerous.signer import SigningAlgorithm
 from werkzeug.datastructures import FileStorage
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wsgi import get_input_stream
 
 __all__ = [
     "BadContext",
@@ -620,119 +622,86 @@ _FORM_ALONE = "only its form did"
 def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStream:
     """The body, with no more than ``room`` bytes of it in memory, and all of
     it still there for the view afterwards."""
-    environ = request.environ
+    environ, touched = request.environ, vars(request)
     if environ["REQUEST_METHOD"] == "GET" and _BODY_KEYS.isdisjoint(environ):
         return b""
-    touched = vars(request)
     # What get_data() has kept; Werkzeug has no public name for it.
-    if (cached := touched.get("_cached_data")) is not None:
-        return _body_of_cached(request, cached, room)
-    source = environ["wsgi.input"]
+    cached = touched.get("_cached_data")
+    source, length = environ["wsgi.input"], request.content_length
     form, files = touched.get("form"), touched.get("files")
-    if form or files or (form is not None and request.mimetype in _FORM_TYPES):
+    parsed = form or files or (form is not None and request.mimetype in _FORM_TYPES)
+    if parsed and not cached:
         raw = source if isinstance(source, _LeftOutStream) else None
         return _Form(request.form, request.files, raw)
     if isinstance(source, _LeftOutStream):
         return source
-    length = request.content_length
     if length == 0:
         return b""
-    if "stream" in touched:
-        return _body_of_stream(request, length, room)
-    if length is None and "wsgi.input_terminated" not in environ:
-        return b""
-    return _body_of_untouched(request, source, length, room)
+    if cached is None:
+        return _read_ahead(request, length, room)
+    if len(cached) < (length or 0):
+        return _left_out_body(length, _BEGUN)
+    return _body_of(request, io.BytesIO(cached), len(cached), room)
 
 
-def _body_of_cached(
-    request: flask.Request, cached: bytes, room: int
+def _body_of(
+    request: flask.Request, body: t.IO[bytes], size: int, room: int
 ) -> bytes | _Form | _LeftOutStream:
-    if "form" in vars(request) and not cached:
-        return _Form(request.form, request.files)
-    if request.environ.get("CONTENT_LENGTH") != str(len(cached)):
-        length = request.content_length
-        if length is not None and len(cached) < length:
-            return _left_out_body(length, _BEGUN)
-    if len(cached) > room and request.mimetype == _MULTIPART:
-        return _parse_form(request, io.BytesIO(cached), room)
-    if len(cached) > room:
-        return _too_long(len(cached))
-    return cached
+    if size <= room:
+        return body.read()
+    if request.mimetype == _MULTIPART:
+        return _parse_form(request, body, room)
+    return _too_long(size)
 
 
-def _body_of_stream(
+def _read_ahead(
     request: flask.Request, length: int | None, room: int
-) -> bytes | _LeftOutStream:
-    if length is not None and length > room:
-        return _too_long(length)
-    rest, error = _read(request.stream, room + 1)
-    if rest or error:
-        vars(request)["stream"] = _replay(io.BytesIO(rest), request.stream, error)
-    streamed = length is None and (rest or "HTTP_TRANSFER_ENCODING" in request.environ)
-    if error or streamed or len(rest) < (length or 0):
-        return _left_out_body(length, _HUNG_UP if error else _BEGUN)
-    return rest
-
-
-def _body_of_untouched(
-    request: flask.Request, source: t.IO[bytes], length: int | None, room: int
 ) -> bytes | _Form | _LeftOutStream:
-    maximum = request.max_content_length
-    if maximum is not None and (length or 0) > maximum:
+    """What the view has not read yet, read and put back."""
+    environ, maximum = request.environ, request.max_content_length
+    opened = "stream" in vars(request)
+    if opened:
+        source = request.stream
+    elif maximum is not None and (length or 0) > maximum:
         return _left_out_body(length, _over(maximum))
-    if length is not None and length > room:
-        return _form_of_large(request, source, length, room)
-    data, error = _read(source, room + 1 if length is None else length)
-    if error or len(data) > room:
-        source = _replay(io.BytesIO(data), source, error)
-        request.environ["wsgi.input"] = source
     else:
-        request.environ["wsgi.input"] = io.BytesIO(data)
-    if error or len(data) < (length or 0):
-        return _left_out_body(length, _HUNG_UP)
-    if len(data) > room:
-        return _form_of_large(request, source, None, room)
-    return data
-
-
-def _form_of_large(
-    request: flask.Request, source: t.IO[bytes], length: int | None, room: int
-) -> _Form | _LeftOutStream:
-    """The fields and the small files of a multipart form. Its body goes to a
-    temporary file, as Werkzeug's own parser does, and the view reads it there."""
-    if request.mimetype != _MULTIPART:
+        source = get_input_stream(environ, max_content_length=maximum)
+    # A form gives its fields however long it is. It goes to a temporary file then, as
+    # in Werkzeug's own parser.
+    form = request.mimetype == _MULTIPART and not opened
+    if not form and (length or 0) > room:
         return _too_long(length)
-    maximum = request.max_content_length
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the request
-    weakref.finalize(request, spool.close)
-    missing = sys.maxsize if maximum is None else maximum + 1
-    missing, error = _copy(source, spool, missing if length is None else length)
-    spool.seek(0)
-    request.environ["wsgi.input"] = _replay(spool, source, error)
-    if error or (length is not None and missing):
-        return _left_out_body(length, _HUNG_UP)
-    if maximum is not None and not missing and length is None:
+    most = length or (sys.maxsize if form else room + 1)
+    head = tempfile.TemporaryFile() if most > room + 1 else io.BytesIO()  # noqa: SIM115
+    weakref.finalize(request, head.close)
+    size, error = _copy(source, head, most)
+    head.seek(0)
+    if opened:
+        vars(request)["stream"] = _replay(head, source, error)
+    else:
+        environ["wsgi.input"] = _replay(head, environ["wsgi.input"], error)
+    if maximum is not None and isinstance(error, RequestEntityTooLarge):
         return _left_out_body(length, _over(maximum))
-    form = _parse_form(request, spool, room)
-    spool.seek(0)
-    return form
-
-
-def _read(source: t.IO[bytes], size: int) -> tuple[bytes, Exception | None]:
-    """Up to ``size`` bytes, and what broke off the reading."""
-    data = io.BytesIO()
-    _, error = _copy(source, data, size)
-    return data.getvalue(), error
+    # Without a length nobody can tell whether the view has read a part.
+    streamed = opened and (size or "HTTP_TRANSFER_ENCODING" in environ)
+    if error or size < (length or 0) or (streamed and length is None):
+        return _left_out_body(length, _BEGUN if opened and not error else _HUNG_UP)
+    if size > room and not form:
+        return _too_long(length)
+    body = _body_of(request, head, size, room)
+    head.seek(0)
+    return body
 
 
 def _copy(
-    source: t.IO[bytes], target: t.IO[bytes], size: int
+    source: t.IO[bytes], target: t.IO[bytes], most: int
 ) -> tuple[int, Exception | None]:
-    """How many bytes of ``size`` are missing, and what broke off the reading."""
+    """How many bytes were copied, and what broke off the reading."""
+    size = 0
     try:
-        while size and (chunk := source.read(min(size, 64 * 1024))):
+        while size < most and (chunk := source.read(min(most - size, 64 * 1024))):
             target.write(chunk)
-            size -= len(chunk)
+            size += len(chunk)
     except Exception as error:  # noqa: BLE001 - of the server's own; the view gets it
         return size, error
     return size, None
