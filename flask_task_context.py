@@ -45,6 +45,7 @@ from base64 import b64decode
 from base64 import b64encode
 from base64 import urlsafe_b64decode
 from base64 import urlsafe_b64encode
+from hashlib import sha256
 from itertools import chain
 from urllib.parse import quote
 from urllib.parse import unquote
@@ -69,7 +70,6 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSession
 from flask.sessions import session_json_serializer
 from itsdangerous import Signer
-from itsdangerous.signer import SigningAlgorithm
 from werkzeug.datastructures import FileStorage
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
@@ -171,7 +171,6 @@ def init_app(app: flask.Flask) -> None:
             raise TypeError(f"{key} is {value!r}: make it True or False.")
     settings = _settings(app)
     _seal("", settings)
-    _note_replaced(settings, _apps.get(app.name))
     _apps[app.name] = app
 
 
@@ -962,8 +961,7 @@ def _seal(payload: str, settings: _Settings) -> str:
             ) from None
     text = f"{settings.prefix}:{len(payload)}:{payload}"
     if settings.kind == "signed":
-        signature = settings.keys[0].signer.get_signature(text)
-        return f"{text}.{signature.decode('ascii')}"
+        return settings.keys[0].signer.sign(text).decode("ascii")
     return text
 
 
@@ -1029,12 +1027,6 @@ def _unseal(sealed: _Sealed, settings: _Settings) -> str:
     for key in settings.keys:
         if key.id == sealed.key_id:
             return _unseal_with(key, sealed)
-    if (settings.name, sealed.key_id) in _replaced:
-        raise BadContext(
-            f"The context is {sealed.kind} with the SECRET_KEY of an earlier app"
-            f" {settings.name!r} in this process, and 'init_app' keeps the newest of a"
-            " name: give each app a name of its own."
-        )
     raise BadContext(
         f"The context is {sealed.kind} with a SECRET_KEY that the app"
         f" {settings.name!r} does not have in this process: give every process the"
@@ -1056,9 +1048,9 @@ def _unseal_with(key: _Key, sealed: _Sealed) -> str:
                 f"The context was changed on its way: it does not decrypt. {_LOOK}"
             ) from None
     text, _, signature = sealed.header.rpartition(".")
-    if not hmac.compare_digest(
-        key.signer.get_signature(text), signature.encode("ascii")
-    ):
+    # Not ``verify_signature``: it takes other spellings of the same bytes too.
+    expected = key.signer.get_signature(text)
+    if not hmac.compare_digest(expected, signature.encode("ascii")):
         raise BadContext(
             f"The context was changed on its way: its signature is wrong. {_LOOK}"
         )
@@ -1078,8 +1070,7 @@ class _Key:
         #: Tells a foreign key from a damaged message.
         self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
         derived = self._derive("signature")
-        algorithm = _HMACSHA256(derived)
-        self.signer = Signer(derived, key_derivation="none", algorithm=algorithm)
+        self.signer = Signer(derived, key_derivation="none", digest_method=sha256)
 
     def _derive(self, purpose: str) -> bytes:
         message = f"flask-task-context {purpose}".encode("ascii")
@@ -1112,19 +1103,6 @@ class _Key:
         except InvalidTag as error:
             raise ValueError("wrong tag") from error
         return payload.decode()
-
-
-class _HMACSHA256(SigningAlgorithm):
-    """With the key's part done once: OpenSSL 3 takes longer to begin an HMAC than
-    to make one."""
-
-    def __init__(self, key: bytes) -> None:
-        self._begun = hmac.new(key, digestmod="sha256")
-
-    def get_signature(self, key: bytes, value: bytes) -> bytes:
-        digest = self._begun.copy()
-        digest.update(value)
-        return digest.digest()
 
 
 # -- travel: header -> message -> header --------------------------------------
@@ -1269,15 +1247,6 @@ def _instead_of(task: t.Any) -> str:
 _apps: dict[str, flask.Flask] = {}
 _loaded: dict[t.Any, flask.Flask] = {}
 _loading = threading.RLock()
-
-#: Name and key id of apps in whose place a newer one of the same name serves.
-_replaced: set[tuple[str, str]] = set()
-
-
-def _note_replaced(settings: _Settings, earlier: flask.Flask | None) -> None:
-    if earlier is not None and (old := earlier.extensions.get(_HEADER)):
-        _replaced.update((old.name, key.id) for key in old.keys)
-    _replaced.difference_update((settings.name, key.id) for key in settings.keys)
 
 
 def _find_app(option: _AppOption, name: str | None = None) -> flask.Flask:

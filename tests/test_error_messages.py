@@ -508,12 +508,6 @@ def without_the_extra() -> None:
         where_run(header)
 
 
-def two_apps_of_one_name() -> None:
-    init_app(shop.create_app(SECRET_KEY="first"))
-    init_app(shop.create_app(SECRET_KEY="second"))
-    where_run(header_of(SECRET_KEY="first"), None)
-
-
 def of_several_apps(header: str) -> None:
     init_app(flask.Flask("blog"))
     init_app(flask.Flask("wiki"))
@@ -634,14 +628,6 @@ IN_THE_WORKER = [
         running(lambda: header_of(SECRET_KEY=os.urandom(24))),
         BadContext,
         FOREIGN_KEY,
-    ),
-    Message(
-        "two apps of one name",
-        two_apps_of_one_name,
-        BadContext,
-        "The context is signed with the SECRET_KEY of an earlier app 'shop' in this"
-        " process, and 'init_app' keeps the newest of a name: give each app a name of"
-        " its own.",
     ),
     Message(
         "a key in the worker alone",
