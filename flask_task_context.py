@@ -1590,30 +1590,24 @@ def _refusal(verb: str, answer: t.Any) -> RequestRefused:
 # -- decorate: functions, classes, and tasks that Celery has not made yet ------
 
 
-class _Shared:
-    """A task of which every Celery app makes its own copy."""
-
-    def __init__(
-        self, function: t.Callable[..., t.Any], name: str | None, options: _Options
-    ) -> None:
-        self.function, self.name, self.options = function, name, options
-
-
-_shared: list[_Shared] = []
-
-
 def _decorate(task: t.Any, options: _Options) -> t.Any:
     # The type alone: an ``isinstance`` would make Celery evaluate a lazy task.
     if type(task) is PromiseProxy and not task.__evaluated__():
-        _decorate_copies(_lazy_task(task, options))
-        task.__then__(lambda: _decorate_made(task, options))
+        (function,) = object.__getattribute__(task, "_Proxy__args")
+        given = object.__getattribute__(task, "_Proxy__kwargs")
+        _decorate_copies(function, given.get("name"), options)
+        task.__then__(lambda: _decorate_task(task, options))
     elif type(task) is Proxy:
-        _decorate_copies(_shared_task(task, options))
+        finds_task = object.__getattribute__(task, "_Proxy__local")
+        given = inspect.getclosurevars(finds_task).nonlocals
+        _decorate_copies(given["fun"], given["name"], options)
     elif isinstance(task, Task):
-        _decorate_made(task, options)
-        _decorate_copies(_Shared(_function_of(task), task.name, options))
+        _decorate_task(task, options)
+        _decorate_copies(_function_of(task), task.name, options)
     elif inspect.isclass(task) and issubclass(task, Task):
-        _decorate_class(task, options)
+        if task.run is Task.run:
+            raise TypeError(f"{task!r} has no 'run' of its own: decorate its tasks.")
+        _decorate_body(task, options)
     elif isinstance(task, str | Flask):
         raise TypeError(
             f"{task!r} is no function and no task: name an app with"
@@ -1659,67 +1653,37 @@ def _refuse(function: t.Any) -> None:
 
 
 def _decorate_task(task: t.Any, options: _Options) -> None:
-    attribute = _body_attribute(task)
-    setattr(task, attribute, _decorate_function(getattr(task, attribute), options))
-
-
-def _decorate_class(task_class: t.Any, options: _Options) -> None:
-    if task_class.run is Task.run:
-        raise TypeError(f"{task_class!r} has no 'run' of its own: decorate its tasks.")
-    _decorate_task(task_class, options)
-
-
-def _decorate_made(task: t.Any, options: _Options) -> None:
-    """Where Celery made the task again, it has given the one that it had."""
+    """Where the same task is defined again, Celery gives the one that it has."""
     mark = getattr(getattr(task, _body_attribute(task)), _MARK, None)
     if mark is None or vars(mark) != vars(options):
-        _decorate_task(task, options)
+        _decorate_body(task, options)
 
 
-def _lazy_task(proxy: t.Any, options: _Options) -> _Shared:
-    (function,) = object.__getattribute__(proxy, "_Proxy__args")
-    name = object.__getattribute__(proxy, "_Proxy__kwargs").get("name")
+def _decorate_body(task: t.Any, options: _Options) -> None:
+    name = _body_attribute(task)
+    setattr(task, name, _decorate_function(getattr(task, name), options))
+
+
+def _decorate_copies(
+    function: t.Callable[..., t.Any], name: str | None, options: _Options
+) -> None:
+    """Celery apps make a task of their own of one function, as they are finalized:
+    decorate the one that each has, or will have."""
     _refuse(function)
-    return _Shared(function, name, options)
 
+    def decorate_copy(sender: t.Any, **signal: t.Any) -> None:
+        default = sender.gen_task_name(function.__name__, function.__module__)
+        task = sender.tasks.get(name or default)
+        if task is not None and _function_of(task) is inspect.unwrap(function):
+            _decorate_task(task, options)
 
-def _shared_task(proxy: t.Any, options: _Options) -> _Shared:
-    source = object.__getattribute__(proxy, "_Proxy__local")
-    variables = inspect.getclosurevars(source).nonlocals
-    _refuse(variables["fun"])
-    return _Shared(variables["fun"], variables["name"], options)
-
-
-def _decorate_copies(shared: _Shared) -> None:
-    """The copies that Celery apps have, and those that they will make."""
-    if not _shared:
-        connect_on_app_finalize(_decorate_when_finalized)
-    _shared.append(shared)
+    # Celery calls these in no order: the copy may not be made yet.
+    connect_on_app_finalize(
+        lambda app: app.on_after_finalize.connect(decorate_copy, weak=False)
+    )
     for app in _get_active_apps():
         if app.finalized:
-            _decorate_copy(app, shared)
-
-
-def _decorate_when_finalized(app: t.Any) -> None:
-    # Celery calls its finalizers in no order: the copies may not be made yet.
-    app.on_after_finalize.connect(_decorate_all_copies, weak=False)
-
-
-def _decorate_all_copies(sender: t.Any, **signal: t.Any) -> None:
-    for shared in _shared:
-        _decorate_copy(sender, shared)
-
-
-def _decorate_copy(app: t.Any, shared: _Shared) -> None:
-    function = shared.function
-    name = shared.name or app.gen_task_name(function.__name__, function.__module__)
-    task = app.tasks.get(name)
-    if (
-        task is not None
-        and _function_of(task) is inspect.unwrap(function)
-        and not hasattr(getattr(task, _body_attribute(task)), _MARK)
-    ):
-        _decorate_task(task, shared.options)
+            decorate_copy(app)
 
 
 def _function_of(task: t.Any) -> t.Any:
