@@ -1112,8 +1112,8 @@ class _Key:
 # without the headers of its canvas.)
 _inherited: contextvars.ContextVar[str | None] = contextvars.ContextVar("header")
 
-# The messages that this worker has, for the errbacks that its main process sends
-# when the process of a task was killed.
+# The messages that this worker has. When the process of a task was killed, the main
+# process sends its errbacks, which name it as their parent and have nothing else of it.
 _received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
 
 
@@ -1124,8 +1124,8 @@ def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
     header = _inherited.get(None)
     if header is None:
         header = _header_in(_current_message())
-    if header is None:
-        header = _header_received(headers.get("parent_id"))
+    if header is None and (parent := _received.get(headers.get("parent_id"))):
+        header = _header_of(parent.request_dict)
     if header is not None:
         headers[_HEADER] = header
     elif _captures_always():
@@ -1178,8 +1178,6 @@ def _header_in(message: Context | None) -> t.Any:
         header = message.get(_HEADER)
     if header is None and message.is_eager:
         return _inherited.get(None)
-    if header is None and message.called_directly:
-        return _header_received(message.id)
     return header
 
 
@@ -1192,30 +1190,6 @@ def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
     if _HEADER not in headers and isinstance(nested, dict):
         return nested.get(_HEADER)
     return headers.get(_HEADER)
-
-
-def _header_received(task_id: str | None) -> t.Any:
-    """The context of this message, or of one in the header of the chord whose body
-    it is: errbacks of a chord are called in the name of its body."""
-    if task_id is None:
-        return None
-    if message := _received.get(task_id):
-        return _header_of(message.request_dict)
-    for message in list(_received.values()):
-        if task_id in _ids_of(message.chord):
-            return _header_of(message.request_dict)
-    return None
-
-
-def _ids_of(body: t.Any) -> t.Iterator[str | None]:
-    if body:
-        yield body["options"].get("task_id")
-        for part in body["kwargs"].get("tasks", ()) if _is_group(body) else ():
-            yield from _ids_of(part)
-
-
-def _is_group(signature: t.Any) -> bool:
-    return bool(signature.get("subtask_type") == "group")
 
 
 def _check_headers(headers: t.Any) -> None:

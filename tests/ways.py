@@ -516,20 +516,6 @@ ENDINGS = [
     )
     for (name, ending), (errback, arguments) in KILLED
 ]
-CHORD_ENDINGS = [
-    Way(
-        f"an errback of {arguments} of a chord, after {ending} in its header",
-        lambda c, name=name, errback=errback: unread(
-            delay_with_context,
-            chord(
-                [c.task("trace").s(), c.task(name).s()],
-                c.task("trace").s().on_error(c.note(errback)),
-            ),
-        ),
-        once=False,
-    )
-    for (name, ending), (errback, arguments) in KILLED
-]
 CHILDREN = [
     Way(
         "what the task sends by plain `.delay()`, three deep",
@@ -544,7 +530,6 @@ WAYS = [
     *AGAIN,
     *CANVAS,
     *ENDINGS,
-    *CHORD_ENDINGS,
     *CHILDREN,
 ]
 
