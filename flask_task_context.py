@@ -675,10 +675,12 @@ def _read_ahead(
     weakref.finalize(request, head.close)
     size, error = _copy(source, head, most)
     head.seek(0)
+    rest = source if opened else environ["wsgi.input"]
+    replay = io.BufferedReader(_Replay(head, rest, error))
     if opened:
-        vars(request)["stream"] = _replay(head, source, error)
+        request.stream = replay
     else:
-        environ["wsgi.input"] = _replay(head, environ["wsgi.input"], error)
+        environ["wsgi.input"] = replay
     if maximum is not None and isinstance(error, RequestEntityTooLarge):
         return _left_out_body(length, _over(maximum))
     # Without a length nobody can tell whether the view has read a part.
@@ -710,7 +712,7 @@ class _Replay(io.RawIOBase):
     """What was read ahead of a stream, and then the stream, or the error in it."""
 
     def __init__(
-        self, head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None = None
+        self, head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None
     ) -> None:
         self.head, self.rest, self.error = head, rest, error
 
@@ -724,12 +726,6 @@ class _Replay(io.RawIOBase):
         data = data or self.rest.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
-
-
-def _replay(
-    head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None = None
-) -> t.IO[bytes]:
-    return io.BufferedReader(_Replay(head, rest, error))
 
 
 def _parse_form(
@@ -935,7 +931,12 @@ def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
 # -- seal: payload <-> header ------------------------------------------------
 
 _FORMAT = "1"
-_KINDS = {"plain", "signed", "encrypted"}
+
+#: ``format:kind:app name:key id:length:payload``; what is before the length is a prefix.
+_PARTS = re.compile(
+    r"(1:(plain|signed|encrypted):([^:]*):([^:]*)):(0|[1-9]\d{0,8}):(.*)",
+    re.ASCII | re.DOTALL,
+)
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
 _ENCRYPTION = 28  # bytes: nonce and tag
 _LOOK = "Find what changes message headers between the sender and this worker."
@@ -982,28 +983,20 @@ class _Sealed:
                 f"The context is no string but of type {type(header).__name__!r}: send"
                 " it as 'capture_context' gives it."
             )
-        if not header.isascii():
-            raise BadContext(_NOT_OURS)
-        version, _, rest = header.partition(":")
-        if version.isdecimal() and int(version[:9]) > int(_FORMAT):
+        version = re.match(r"(\d{1,9})\d*:", header, re.ASCII)
+        if version and int(version[1]) > int(_FORMAT):
             raise BadContext(
-                f"The context has format {version[:9]}, and this flask-task-context"
+                f"The context has format {version[1]}, and this flask-task-context"
                 f" ({__version__}) reads up to {_FORMAT}: update it in the worker first."
             )
-        parts = rest.split(":", 4)
-        if (
-            version != _FORMAT
-            or len(parts) != 5
-            or parts[0] not in _KINDS
-            or not parts[3].isdecimal()
-        ):
+        parts = _PARTS.fullmatch(header)
+        if parts is None or not header.isascii():
             raise BadContext(_NOT_OURS)
         self.header = header
-        self.kind, name, self.key_id, length, self.payload = parts
+        self.prefix, self.kind, name, self.key_id, length, self.payload = parts.groups()
         self.app_name = unquote(name)
-        self.prefix = f"{version}:{self.kind}:{name}:{self.key_id}"
-        expected = int(length[:9]) + (_SIGNATURE if self.kind == "signed" else 0)
-        if len(self.payload) != expected or length != str(int(length[:9])):
+        expected = int(length) + (_SIGNATURE if self.kind == "signed" else 0)
+        if len(self.payload) != expected:
             raise BadContext(
                 f"The context was cut or changed on its way: {len(self.payload)}"
                 f" characters have arrived where {expected} were sent. {_LOOK}"
@@ -1417,9 +1410,9 @@ class _Pushed:
         request = self.context.request
         if snapshot.form is not None:
             fields, files = snapshot.form
-            vars(request)["form"] = request.parameter_storage_class(fields)
-            vars(request)["files"] = request.parameter_storage_class(files)
-            vars(request)["data"] = b""
+            request.form = request.parameter_storage_class(fields)
+            request.files = request.parameter_storage_class(files)
+            request.data = b""
         self.session = _restored_session(app, snapshot.session)
         setattr(self.context, _session_attribute(self.context), self.session)
         # Without one of its own, the request would share an active app context's ``g``.
