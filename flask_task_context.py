@@ -51,10 +51,10 @@ from urllib.parse import quote
 from urllib.parse import unquote
 from urllib.parse import unquote_plus
 
+import celery
 import flask
 from blinker import Namespace
 from celery import Task
-from celery import current_app
 from celery._state import _get_active_apps
 from celery._state import connect_on_app_finalize
 from celery.app.task import Context
@@ -1117,7 +1117,7 @@ def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
     header = _inherited.get(None)
     if header is None:
         header = _header_in(_current_message())
-    if header is None and (parent := _received.get(headers.get("parent_id"))):
+    if header is None and (parent := _received.get(headers.get("parent_id") or "")):
         header = _header_of(parent.request_dict)
     if header is not None:
         headers[_HEADER] = header
@@ -1155,7 +1155,7 @@ task_received.connect(_remember, weak=False)
 def _current_message(args: tuple[t.Any, ...] = ()) -> Context | None:
     """The message that is being worked on. Tasks that are called directly are passed
     over: ``celery.map`` calls its items so."""
-    if task := current_app.current_worker_task:
+    if task := celery.current_app.current_worker_task:
         return task.request
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message.
@@ -1410,8 +1410,8 @@ class _Pushed:
         request = self.context.request
         if snapshot.form is not None:
             fields, files = snapshot.form
-            request.form = request.parameter_storage_class(fields)
-            request.files = request.parameter_storage_class(files)
+            storage: t.Any = request.parameter_storage_class
+            request.form, request.files = storage(fields), storage(files)
             request.data = b""
         self.session = _restored_session(app, snapshot.session)
         setattr(self.context, _session_attribute(self.context), self.session)
@@ -1572,7 +1572,7 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
         _decorate_task(task, options)
         _decorate_copies(_function_of(task), task.name, options)
     elif inspect.isclass(task) and issubclass(task, Task):
-        if task.run is Task.run:
+        if getattr(task, "run", None) is Task.run:
             raise TypeError(f"{task!r} has no 'run' of its own: decorate its tasks.")
         _decorate_body(task, options)
     elif isinstance(task, str | Flask):

@@ -71,9 +71,7 @@ def test_whatever_is_sealed(target: headers.Target, whole: t.Any, kind: str) -> 
 @many
 @given(
     number=st.integers(0),
-    part=st.sampled_from(
-        ["environ", "session", "g", "signals", "body", "server"]
-    ),
+    part=st.sampled_from(["environ", "session", "g", "signals", "body", "server"]),
     value=any_json,
     kind=kinds,
 )
