@@ -1157,6 +1157,11 @@ def _current_message(args: tuple[t.Any, ...] = ()) -> Context | None:
     over: ``celery.map`` calls its items so."""
     if task := celery.current_app.current_worker_task:
         return task.request
+    if (task := celery.current_task) and len(task.request_stack) > 1:
+        # Celery 5.3 and 5.4, eager, where a base class calls ``super().__call__``.
+        return next(
+            (m for m in task.request_stack.stack if not m.called_directly), None
+        )
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message.
     return args[0] if args and isinstance(args[0], Context) else None
