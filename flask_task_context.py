@@ -164,13 +164,8 @@ def init_app(app: flask.Flask) -> None:
             f"{app!r} is not a Flask app: call 'init_app' with the app itself, where"
             " it is made."
         )
-    # ``current_app`` is gone when the task runs; the app behind it is not.
-    app = getattr(app, "_get_current_object", lambda: app)()
-    for key in ("TASK_CONTEXT_AUTO", "TASK_CONTEXT_ENCRYPT"):
-        if (value := app.config.get(key)) not in (True, False, None):
-            raise TypeError(f"{key} is {value!r}: make it True or False.")
-    settings = _settings(app)
-    _seal("", settings)
+    app = _behind(app)
+    _seal("", _settings(app))
     _apps[app.name] = app
 
 
@@ -316,7 +311,6 @@ def with_request_context(
 
 # -- settings: what an app's configuration says ------------------------------
 
-_MAX_SIZE = 64 * 1024
 _EXCLUDE = (
     "*authorization*",
     "cookie",
@@ -340,62 +334,60 @@ _EXCLUDE = (
     "*token*",
     "*xsrf*",
 )
-_CONFIG = (
-    "SECRET_KEY_FALLBACKS",
-    "TASK_CONTEXT_ENCRYPT",
-    "TASK_CONTEXT_MAX_SIZE",
-    "TASK_CONTEXT_G",
-    "TASK_CONTEXT_EXCLUDE",
-)
+_DEFAULTS = {
+    "SECRET_KEY_FALLBACKS": None,
+    "TASK_CONTEXT_AUTO": False,
+    "TASK_CONTEXT_ENCRYPT": False,
+    "TASK_CONTEXT_EXCLUDE": _EXCLUDE,
+    "TASK_CONTEXT_G": (),
+    "TASK_CONTEXT_MAX_SIZE": 64 * 1024,
+}
 
 
 def _settings(app: flask.Flask) -> _Settings:
     """Made anew only where the configuration has changed."""
-    serializer = getattr(app.session_interface, "serializer", None)
-    given = [serializer, app.secret_key, *map(app.config.get, _CONFIG)]
+    config = {key: app.config.get(key, value) for key, value in _DEFAULTS.items()}
+    config["SECRET_KEY"] = app.secret_key
+    config["serializer"] = getattr(app.session_interface, "serializer", None)
     settings: _Settings | None = app.extensions.get(_HEADER)
-    if settings is None or settings.given != given:
-        settings = app.extensions[_HEADER] = _Settings(app, given)
+    if settings is None or settings.config != config:
+        settings = app.extensions[_HEADER] = _Settings(app.name, config)
     return settings
 
 
 class _Settings:
     """An app's configuration, checked, and what follows from it."""
 
-    def __init__(self, app: flask.Flask, given: list[t.Any]) -> None:
-        self.given = [v.copy() if isinstance(v, list | set) else v for v in given]
-        serializer, secret, fallbacks, encrypt, _, g, exclude = given
-        if not isinstance(serializer, TaggedJSONSerializer):
-            serializer = session_json_serializer
-        secrets = _secret_keys(secret, fallbacks)
-        # Not the given one: a ``None`` that was set may mean "no limit", and is refused.
-        max_size = app.config.get("TASK_CONTEXT_MAX_SIZE", _MAX_SIZE)
-        self.g = _names("TASK_CONTEXT_G", g, ())
-        patterns = _names("TASK_CONTEXT_EXCLUDE", exclude, _EXCLUDE)
-        if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
-            raise TypeError(
-                f"TASK_CONTEXT_MAX_SIZE is {max_size!r}: make it a number of characters,"
-                " such as 65536."
-            )
-        for name in self.g:
-            if not _is_attribute(name):
+    def __init__(self, name: str, config: dict[str, t.Any]) -> None:
+        # A list can be changed in its place.
+        self.config = {
+            key: value.copy() if isinstance(value, list | set) else value
+            for key, value in config.items()
+        }
+        self.name = name
+        self.auto = _flag(config, "TASK_CONTEXT_AUTO")
+        self.max_size = _size(config, "TASK_CONTEXT_MAX_SIZE")
+        self.g = _names(config, "TASK_CONTEXT_G")
+        for attribute in self.g:
+            if not _is_attribute(attribute):
                 raise ValueError(
-                    f"TASK_CONTEXT_G holds {name!r}, which is no attribute of g: make"
-                    " it a list of their names."
+                    f"TASK_CONTEXT_G holds {attribute!r}, which is no attribute of g:"
+                    " make it a list of their names."
                 )
-        if encrypt and not secrets:
+        self.keys = [_Key(secret) for secret in _secret_keys(config)]
+        encrypt = _flag(config, "TASK_CONTEXT_ENCRYPT")
+        if encrypt and not self.keys:
             raise RuntimeError(
-                f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {app.name!r}"
-                " has none: set one before 'init_app', the same in every process."
+                f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {name!r} has"
+                " none: set one before 'init_app', the same in every process."
             )
-        self.name = app.name
-        self.max_size = max_size
-        self.keys = [_Key(secret) for secret in secrets]
         self.kind = "encrypted" if encrypt else "signed" if self.keys else "plain"
         key_id = self.keys[0].id if self.keys else ""
-        self.prefix = f"{_FORMAT}:{self.kind}:{quote(app.name, safe='')}:{key_id}"
+        self.prefix = f"{_FORMAT}:{self.kind}:{quote(name, safe='')}:{key_id}"
+        # What cannot be read needs no exclusion.
+        patterns = _names(config, "TASK_CONTEXT_EXCLUDE")
+        self.excluded = excluded = _matcher(() if encrypt else patterns)
         self.excludes = bool(patterns) and not encrypt
-        self.excluded = excluded = _matcher(patterns if self.excludes else ())
         # A "Proxy:" header cannot be told from the server's own HTTP_PROXY.
         self.travels = functools.lru_cache(maxsize=1024)(
             lambda key: (
@@ -405,14 +397,31 @@ class _Settings:
                 )
             )
         )
+        serializer = config["serializer"]
+        if not isinstance(serializer, TaggedJSONSerializer):
+            serializer = session_json_serializer
         self.serializer: TaggedJSONSerializer = serializer
         self.decode = json.JSONDecoder(object_hook=serializer.untag).decode
         self.room = _room(self)
 
 
-def _names(key: str, names: t.Any, default: tuple[str, ...]) -> tuple[str, ...]:
-    if names is None:
-        return default
+def _flag(config: dict[str, t.Any], key: str) -> bool:
+    if config[key] not in (True, False, None):
+        raise TypeError(f"{key} is {config[key]!r}: make it True or False.")
+    return bool(config[key])
+
+
+def _size(config: dict[str, t.Any], key: str) -> int:
+    size = config[key]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise TypeError(
+            f"{key} is {size!r}: make it a number of characters, such as 65536."
+        )
+    return size
+
+
+def _names(config: dict[str, t.Any], key: str) -> tuple[str, ...]:
+    names: t.Any = _DEFAULTS[key] if config[key] is None else config[key]
     if (
         isinstance(names, str)
         or not isinstance(names, t.Collection)
@@ -422,12 +431,13 @@ def _names(key: str, names: t.Any, default: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _secret_keys(secret: t.Any, fallbacks: t.Any) -> tuple[str | bytes, ...]:
+def _secret_keys(config: dict[str, t.Any]) -> tuple[str | bytes, ...]:
+    secret, fallbacks = config["SECRET_KEY"], config["SECRET_KEY_FALLBACKS"] or ()
     if not secret:
         return ()
-    if isinstance(fallbacks, str | bytes) or not hasattr(fallbacks or (), "__iter__"):
+    if isinstance(fallbacks, str | bytes) or not hasattr(fallbacks, "__iter__"):
         raise TypeError("SECRET_KEY_FALLBACKS is one key: make it a list of keys.")
-    return (secret, *filter(None, fallbacks or ()))
+    return (secret, *filter(None, fallbacks))
 
 
 def _is_attribute(name: str) -> bool:
@@ -671,8 +681,10 @@ def _read_ahead(
     if not form and (length or 0) > room:
         return _too_long(length)
     most = length or (sys.maxsize if form else room + 1)
-    head = tempfile.TemporaryFile() if most > room + 1 else io.BytesIO()  # noqa: SIM115
-    weakref.finalize(request, head.close)
+    head: t.IO[bytes] = io.BytesIO()
+    if most > room + 1:
+        head = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the request
+        weakref.finalize(request, head.close)
     size, error = _copy(source, head, most)
     head.seek(0)
     rest = source if opened else environ["wsgi.input"]
@@ -1121,16 +1133,12 @@ def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
         header = _header_of(parent.request_dict)
     if header is not None:
         headers[_HEADER] = header
-    elif _captures_always():
+    elif context := _request_context():
         try:
-            headers.update(capture_context())
+            if _settings(context.app).auto:
+                headers[_HEADER] = _capture(context)
         except Exception as error:  # noqa: BLE001 - Celery would swallow it
             signal["properties"]["expiration"] = _Unsendable(error)
-
-
-def _captures_always() -> bool:
-    config = flask.current_app.config if flask.has_request_context() else {}
-    return bool(config.get("TASK_CONTEXT_AUTO"))
 
 
 class _Unsendable:
@@ -1279,6 +1287,11 @@ def _import_app(path: str | None) -> flask.Flask:
         ) from error
 
 
+def _behind(app: t.Any) -> t.Any:
+    """``current_app`` is gone when the task runs; the app behind it is not."""
+    return getattr(app, "_get_current_object", lambda: app)()
+
+
 def _check_app(option: t.Any) -> None:
     if not (option is None or callable(option) or isinstance(option, str)):
         raise TypeError(
@@ -1357,12 +1370,16 @@ def _environ_from(
     "".join(texts).encode("latin-1")
     if not all(isinstance(always.get(key, ""), str | int) for key in _NUMBERS):
         raise TypeError("a port or a flag of another type")
+    stream = _stream_from(body)
+    if "CONTENT_LENGTH" in variables and isinstance(stream, io.BytesIO):
+        # Without the fields that were excluded it may be shorter.
+        variables = {**variables, "CONTENT_LENGTH": str(len(stream.getbuffer()))}
     return {
         **always,
         **variables,
         "wsgi.version": (1, 0),
         "wsgi.errors": sys.stderr,
-        "wsgi.input": _stream_from(body),
+        "wsgi.input": stream,
         "wsgi.input_terminated": True,
     }
 
@@ -1496,7 +1513,7 @@ class _Options:
         self, app: _AppOption, before_request: bool, after_request: bool
     ) -> None:
         _check_app(app)
-        self.app = app
+        self.app = _behind(app)
         self.before_request = before_request
         self.after_request = after_request
 

@@ -549,3 +549,21 @@ def test_a_variable_of_the_process_takes_no_header_away(plain_shop: Shop) -> Non
     with restore_context(json.loads(body), plain_shop.flask):
         assert request.url == "http://shop.example/item/3"
         assert request.headers["X-Tenant"] == KEPT
+
+
+# -- from a task to the tasks that it sends ------------------------------------------
+
+
+@pytest.mark.parametrize("encode", [deep_json, form, percent_form])
+def test_a_body_without_its_password_travels_on(
+    plain_shop: Shop, encode: t.Callable[[str], tuple[bytes, str]]
+) -> None:
+    """A task that captures again passes on the whole body that it has itself."""
+    body, kind = encode("password")
+    headers = plain_shop.capture(data=body, content_type=kind)
+    with restore_context(headers, plain_shop.flask):
+        again = capture_context()
+        expected = request.get_data()
+        assert request.content_length == len(expected)
+    with restore_context(again, plain_shop.flask):
+        assert request.get_data() == expected

@@ -224,3 +224,19 @@ def test_init_app_checks_the_settings(
     """A wrong setting is an error when the app is made, not when a task is sent."""
     with pytest.raises(error, match=message):
         init_app(app_named("wrong", **{"SECRET_KEY": "key", **config}))
+
+
+def test_the_decorators_app_may_be_current_app() -> None:
+    """As in a factory that defines its tasks: the app behind the proxy is meant."""
+    with app_named("behind").app_context():
+        task = with_request_context(app=flask.current_app)(
+            lambda: flask.current_app.name
+        )
+    assert task() == "behind"
+
+
+@pytest.mark.parametrize("key", ["TASK_CONTEXT_AUTO", "TASK_CONTEXT_ENCRYPT"])
+def test_a_switch_is_checked_when_it_is_used(key: str) -> None:
+    """Text from the environment is no False, also where init_app has not seen it."""
+    with pytest.raises(TypeError, match=f"^{key} is 'false': make it True or False"):
+        headers_of(app_named("late", **{key: "false"}))
