@@ -946,7 +946,7 @@ _FORMAT = "1"
 
 #: ``format:kind:app name:key id:length:payload``; what is before the length is a prefix.
 _PARTS = re.compile(
-    r"(1:(plain|signed|encrypted):([^:]*):([^:]*)):(0|[1-9]\d{0,8}):(.*)",
+    r"(\d+:(plain|signed|encrypted):([^:]*):([^:]*)):(0|[1-9]\d{0,8}):(.*)",
     re.ASCII | re.DOTALL,
 )
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
@@ -995,14 +995,14 @@ class _Sealed:
                 f"The context is no string but of type {type(header).__name__!r}: send"
                 " it as 'capture_context' gives it."
             )
-        version = re.match(r"(\d{1,9})\d*:", header, re.ASCII)
-        if version and int(version[1]) > int(_FORMAT):
+        version = header.partition(":")[0]
+        if version.isdecimal() and header.isascii() and int(version[:9]) > int(_FORMAT):
             raise BadContext(
-                f"The context has format {version[1]}, and this flask-task-context"
+                f"The context has format {version[:9]}, and this flask-task-context"
                 f" ({__version__}) reads up to {_FORMAT}: update it in the worker first."
             )
         parts = _PARTS.fullmatch(header)
-        if parts is None or not header.isascii():
+        if version != _FORMAT or parts is None or not header.isascii():
             raise BadContext(_NOT_OURS)
         self.header = header
         self.prefix, self.kind, name, self.key_id, length, self.payload = parts.groups()
