@@ -46,18 +46,21 @@ from base64 import b64encode
 from base64 import urlsafe_b64decode
 from base64 import urlsafe_b64encode
 from hashlib import sha256
+from importlib import import_module
 from itertools import chain
 from urllib.parse import quote
 from urllib.parse import unquote
 from urllib.parse import unquote_plus
 
-import celery
 import flask
 from blinker import Namespace
 from celery import Task
+from celery import _state
 from celery._state import _get_active_apps
+from celery._state import _task_stack
 from celery._state import connect_on_app_finalize
 from celery.app.task import Context
+from celery.exceptions import Ignore
 from celery.local import PromiseProxy
 from celery.local import Proxy
 from celery.signals import before_task_publish
@@ -66,6 +69,7 @@ from click import ClickException
 from flask.app import Flask
 from flask.cli import ScriptInfo
 from flask.ctx import AppContext
+from flask.ctx import RequestContext
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSession
 from flask.sessions import session_json_serializer
@@ -147,15 +151,22 @@ class LeftOut(ContextError):
 # -- public API --------------------------------------------------------------
 
 
-def init_app(app: flask.Flask) -> None:
+def init_app(app: flask.Flask, name: str | None = None) -> None:
     """Tell tasks that they belong to this Flask app, and check its settings.
 
     With one registered app, every message is served by it, whatever app sent
-    it. With several, the app's name in the message chooses; the newest app of
-    a name wins.
+    it. With several, the name in the message chooses; the newest app of a name
+    wins. So several apps in one process need a name each, the same in the
+    process that sends and in the worker::
+
+        for tenant in tenants:
+            init_app(create_app(tenant), name=tenant)
 
     :param app: the Flask app, with its config loaded.
-    :raises TypeError: for what is no Flask app, and a setting of the wrong type.
+    :param name: what messages call the app. Default: ``app.name``, which is the
+        import name for most apps.
+    :raises TypeError: for what is no Flask app, a name that is no string, and a
+        setting of the wrong type.
     :raises RuntimeError: for ``TASK_CONTEXT_ENCRYPT`` without a ``SECRET_KEY``
         or without the ``cryptography`` package.
     """
@@ -164,9 +175,17 @@ def init_app(app: flask.Flask) -> None:
             f"{app!r} is not a Flask app: call 'init_app' with the app itself, where"
             " it is made."
         )
+    if not isinstance(name, str | None) or name == "":
+        raise TypeError(
+            f"The app's name is {name!r}: make it a string that is not empty."
+        )
     app = _behind(app)
-    _seal("", _settings(app))
-    _apps[app.name] = app
+    settings = _Settings(name or app.name, _config_of(app))
+    _seal("", settings)
+    app.extensions[_HEADER] = settings
+    for former in [key for key, other in list(_apps.items()) if other is app]:
+        del _apps[former]
+    _apps[settings.name] = app
 
 
 def capture_context() -> dict[str, str]:
@@ -175,27 +194,31 @@ def capture_context() -> dict[str, str]:
         add.apply_async((2, 3), headers=capture_context())
         celery_app.send_task("shop.tasks.add", (2, 3), headers=capture_context())
 
-    Outside a request it is ``{}``.
+    Outside a request it is ``{}``, and so it is for what sends from around a task:
+    its before- and after-request functions, its teardown functions.
 
     :raises CaptureError: when the header would be longer than
         ``TASK_CONTEXT_MAX_SIZE`` characters, or when a value of the session or
         of ``g`` cannot be serialized.
     """
     context = _request_context()
-    return {_HEADER: _capture(context)} if context else {}
+    return {_HEADER: _capture(context)} if context and not _is_silent() else {}
 
 
 def delay_with_context(
     task: _HasDelay[P, R], /, *args: P.args, **kwargs: P.kwargs
 ) -> R:
-    """``task.delay(*args, **kwargs)``, sent with the current request.
+    """``task.delay(*args, **kwargs)``, sent with the current request: each message
+    that this call sends carries it, but one with a context of its own.
 
     :param task: a task, a signature, or a canvas (chain, group, chord).
     :return: what ``delay`` returns, an ``AsyncResult``.
     :raises TypeError: when ``task`` is none of these.
     :raises CaptureError: see :func:`capture_context`; nothing is sent.
     """
-    return apply_async_with_context(t.cast("_HasApplyAsync[R]", task), args, kwargs)
+    _check_task(task, "delay")
+    send = functools.partial(task.delay, *args, **kwargs)
+    return _send(send, _header_of(_own_headers(task)))
 
 
 def apply_async_with_context(
@@ -204,49 +227,44 @@ def apply_async_with_context(
     kwargs: dict[str, t.Any] | None = None,
     **options: t.Any,
 ) -> R:
-    """``task.apply_async(args, kwargs, **options)``, sent with the current
-    request. Headers of the caller's own are kept, and win.
+    """``task.apply_async(args, kwargs, **options)``, sent with the current request.
+    The caller's own headers are sent as Celery sends them, and a context among
+    them wins; the empty one, ``{"flask_task_context": ""}``, means none.
 
     :param task: a task, a signature, or a canvas (chain, group, chord).
     :return: what ``apply_async`` returns, an ``AsyncResult``.
     :raises TypeError: when ``task`` is none of these.
     :raises CaptureError: see :func:`capture_context`; nothing is sent.
     """
-    if not hasattr(task, "apply_async") or type(task) is type:  # type: ignore[comparison-overlap]
-        raise TypeError(f"{task!r} is not a Celery task: {_instead_of(task)}.")
-    # A signature's headers would be dropped for those that are given here.
-    own = (getattr(task, "options", None) or {}).get("headers")
-    given: t.Any = options.pop("headers", None) or {}
-    if not hasattr(given, "keys"):
+    _check_task(task, "apply_async")
+    headers = options.get("headers", _own_headers(task))
+    if headers and not hasattr(headers, "keys"):
         raise TypeError(
-            f"'headers' is of type {type(given).__name__!r}: make it a dict of message"
+            f"'headers' is of type {type(headers).__name__!r}: make it a dict of message"
             " headers."
         )
-    headers = {**capture_context(), **(own or {}), **given}
-    token = _inherited.set(headers.get(_HEADER))
-    try:
-        return task.apply_async(args, kwargs, headers=headers or None, **options)
-    finally:
-        _inherited.reset(token)
+    send = functools.partial(task.apply_async, args, kwargs, **options)
+    return _send(send, _header_of(headers))
 
 
-@contextlib.contextmanager
 def restore_context(
     headers: t.Mapping[str, t.Any] | None,
     app: _AppOption = None,
-) -> t.Iterator[None]:
-    """Push the request that :func:`capture_context` put into ``headers``, and
-    pop it at the end, with its teardown functions. No before- or after-request
-    functions run. Headers without a context push an app context; an active one
-    is used as it is::
+) -> t.ContextManager[None]:
+    """A context manager that pushes the request that :func:`capture_context` put
+    into ``headers``, and pops it at the end, with its teardown functions. No
+    before- or after-request functions run. Headers without a context push an app
+    context; an active one is used as it is. What is sent inside carries the context
+    on::
 
         with restore_context(message.headers):
             url_for("index", _external=True)
 
     :param headers: message headers, or ``None``.
     :param app: a Flask app, a factory, or an import string (``"shop:create_app"``).
-        Default: the app of the active app context, else the one given to
-        :func:`init_app`, else ``FLASK_APP``.
+        Default: the one that the headers name, among those given to
+        :func:`init_app`; the app of the active app context; the only one that
+        was given to :func:`init_app`; ``FLASK_APP``.
     :raises BadContext: when the context is broken, forged, or not for this app.
     :raises TypeError: when ``headers`` is no mapping of strings.
     :raises RuntimeError: when no Flask app is found.
@@ -254,9 +272,7 @@ def restore_context(
     _check_app(app)
     if headers and (type(headers) is not dict or _HEADER not in headers):
         _check_headers(headers)
-    header = _header_of(headers)
-    with _in_request(header, app) if header else _in_app_context(_find_app(app)):
-        yield
+    return _open(_Carried(_header_of(headers)), app)
 
 
 @t.overload
@@ -288,14 +304,19 @@ def with_request_context(
 
     Works below and above ``@app.task`` and ``@shared_task``, on a task class
     and on its ``run`` method. A message that carries no request runs in an app
-    context; a task called inside a live request runs in that request, as it is.
+    context of its own. A task that is called inside a live request runs in that
+    request, as it is; one that is called inside an app context alone, in that.
 
     :param app: a Flask app, a factory, or an import string (``"shop:create_app"``).
-        Default: see :func:`restore_context`.
+        A message that names another app runs in an app context of this one.
+        Default: the one that the message names, among those given to
+        :func:`init_app`; the only one of those; the app of the active app context;
+        ``FLASK_APP``.
     :param before_request: run URL value preprocessors and before-request
         functions first. One that answers or aborts refuses the task.
     :param after_request: run after-request functions, on an empty response,
-        after the task's body has returned.
+        after the task's body has returned. An error in one is logged, and the
+        task's result stands.
     :raises TypeError: on something that is no task and no function, on an
         ``async def`` or generator function, and when applied twice.
 
@@ -346,13 +367,19 @@ _DEFAULTS = {
 
 def _settings(app: flask.Flask) -> _Settings:
     """Made anew only where the configuration has changed."""
+    config = _config_of(app)
+    settings: _Settings | None = app.extensions.get(_HEADER)
+    if settings is None or settings.config != config:
+        name = app.name if settings is None else settings.name
+        settings = app.extensions[_HEADER] = _Settings(name, config)
+    return settings
+
+
+def _config_of(app: flask.Flask) -> dict[str, t.Any]:
     config = {key: app.config.get(key, value) for key, value in _DEFAULTS.items()}
     config["SECRET_KEY"] = app.secret_key
     config["serializer"] = getattr(app.session_interface, "serializer", None)
-    settings: _Settings | None = app.extensions.get(_HEADER)
-    if settings is None or settings.config != config:
-        settings = app.extensions[_HEADER] = _Settings(app.name, config)
-    return settings
+    return config
 
 
 class _Settings:
@@ -505,7 +532,7 @@ def _capture(context: t.Any) -> str:
     }
     if (session := _session_values(context)) is not None:
         parts["session"] = session
-    if settings.g and (values := _g_values(settings.g)):
+    if settings.g and (values := _g_values(context.app, settings.g)):
         parts["g"] = values
     if context_captured.receivers:
         parts["signals"] = {}
@@ -556,7 +583,9 @@ def _has_no_session(app: flask.Flask, session: object) -> bool:
     return null and not isinstance(session, _SessionCopy)
 
 
-def _g_values(names: tuple[str, ...]) -> dict[str, t.Any]:
+def _g_values(app: flask.Flask, names: tuple[str, ...]) -> dict[str, t.Any]:
+    if flask.current_app != app:  # Another app's context is on top, and its ``g``.
+        return {}
     return {name: getattr(flask.g, name) for name in names if name in flask.g}
 
 
@@ -690,7 +719,7 @@ def _read_ahead(
     rest = source if opened else environ["wsgi.input"]
     replay = io.BufferedReader(_Replay(head, rest, error))
     if opened:
-        request.stream = replay
+        t.cast("t.Any", request).stream = replay
     else:
         environ["wsgi.input"] = replay
     if maximum is not None and isinstance(error, RequestEntityTooLarge):
@@ -823,7 +852,9 @@ def _over(maximum: int) -> str:
 
 def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
     body = _read_body(request, room)
-    if isinstance(body, bytes) and body and settings.excludes:
+    if body == b"":
+        return ""
+    if isinstance(body, bytes) and settings.excludes:
         body = _without_excluded(request, body, room, settings)
     if isinstance(body, _Form) and sum(map(len, chain(*body.fields))) > room:
         body = _too_long(request.content_length)
@@ -883,8 +914,6 @@ def _json_without_excluded(
 
 
 def _encode_bytes(body: bytes) -> str:
-    if not body:
-        return ""
     if body.isascii():
         return f'{{"text":{_encode(body.decode("ascii"))}}}'
     return _encode({"base64": b64encode(body).decode("ascii")})
@@ -1112,33 +1141,78 @@ class _Key:
 
 # -- travel: header -> message -> header --------------------------------------
 
-# What messages inherit that are sent here: inside a restored request, and while
-# ``apply_async_with_context`` sends. (Celery before 5.6 sends ``chord_unlock``
-# without the headers of its canvas.)
-_inherited: contextvars.ContextVar[str | None] = contextvars.ContextVar("header")
+
+class _Carried:
+    """What messages carry that are sent here. It has no ``repr`` of its own, so that
+    no error report writes the header out."""
+
+    def __init__(
+        self, header: t.Any, context: t.Any = None, message_id: str | None = None
+    ) -> None:
+        #: "" for none; ``None`` for none, whatever is asked for.
+        self.header = header
+        #: The request that it stands for; ``None`` outside of any.
+        self.context = context
+        #: The message that has opened its request, or its app context, here.
+        self.message_id = message_id
+
+
+_SILENT = _Carried(None)
+_carried: contextvars.ContextVar[_Carried | None] = contextvars.ContextVar(
+    "carried", default=None
+)
 
 # The messages that this worker has. When the process of a task was killed, the main
 # process sends its errbacks, which name it as their parent and have nothing else of it.
 _received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
 
 
-def _inherit(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
-    """Everything that a task sends carries the context that it came with."""
+def _is_silent() -> bool:
+    """Whether hooks and teardown functions are running. What these send carries no
+    request: an access log that a task writes would write itself for ever."""
+    carried = _carried.get()
+    return carried is not None and carried.header is None
+
+
+def _send(send: t.Callable[[], R], own: t.Any) -> R:
+    """What is sent by this call carries its own context, or else the current request."""
+    outer, context = _carried.get(), _request_context()
+    if own is None:
+        own = capture_context().get(_HEADER, "") if context else _inherited() or ""
+    _carried.set(_Carried(own, context, outer.message_id if outer else None))
+    try:
+        return send()
+    finally:
+        _carried.set(outer)
+
+
+def _inherited() -> t.Any:
+    """What a message carries that is sent here with no word of a context: the nearest
+    of the live request and the message that is being worked on. "" for none, and
+    ``None`` where neither is there."""
+    carried, context = _carried.get(), _request_context()
+    if _is_silent():
+        return ""
+    if carried is not None and carried.context is context:
+        return carried.header
+    if context is None:
+        return _header_in(_current_message())
+    return _capture(context) if _settings(context.app).auto else ""
+
+
+def _add_header(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> None:
+    """To each message that is published, and has no context of its own."""
     if headers is None or _header_of(headers) is not None:
         return
-    header = _inherited.get(None)
-    if header is None:
-        header = _header_in(_current_message())
+    try:
+        header = _inherited()
+    except Exception as error:  # noqa: BLE001 - Celery would swallow it
+        signal["properties"]["expiration"] = _Unsendable(error)
+        return
     if header is None and (parent := _received.get(headers.get("parent_id") or "")):
         header = _header_of(parent.request_dict)
-    if header is not None:
+    if header:
         headers[_HEADER] = header
-    elif context := _request_context():
-        try:
-            if _settings(context.app).auto:
-                headers[_HEADER] = _capture(context)
-        except Exception as error:  # noqa: BLE001 - Celery would swallow it
-            signal["properties"]["expiration"] = _Unsendable(error)
 
 
 class _Unsendable:
@@ -1156,35 +1230,29 @@ def _remember(request: t.Any = None, **signal: t.Any) -> None:
     _received[request.id] = request
 
 
-before_task_publish.connect(_inherit, weak=False)
+before_task_publish.connect(_add_header, weak=False)
 task_received.connect(_remember, weak=False)
 
 
 def _current_message(args: tuple[t.Any, ...] = ()) -> Context | None:
     """The message that is being worked on. Tasks that are called directly are passed
-    over: ``celery.map`` calls its items so."""
-    if task := celery.current_app.current_worker_task:
-        return task.request
-    if (task := celery.current_task) and len(task.request_stack) > 1:
-        # Celery 5.3 and 5.4, eager, where a base class calls ``super().__call__``.
-        return next(
-            (m for m in task.request_stack.stack if not m.called_directly), None
-        )
+    over, and eager ones without a context: what they are called in counts."""
+    for task in reversed(_task_stack.stack):
+        for message in reversed(task.request_stack.stack):
+            if not message.called_directly and (
+                not message.is_eager or _header_in(message) is not None
+            ):
+                return message
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message.
     return args[0] if args and isinstance(args[0], Context) else None
 
 
 def _header_in(message: Context | None) -> t.Any:
-    """The context that a message carries; outside of any, what is inherited here."""
     if message is None:
-        return _inherited.get(None)
+        return None
     header = _header_of(message.headers)
-    if header is None:
-        header = message.get(_HEADER)
-    if header is None and message.is_eager:
-        return _inherited.get(None)
-    return header
+    return message.get(_HEADER) if header is None else header
 
 
 def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
@@ -1198,6 +1266,11 @@ def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
     return headers.get(_HEADER)
 
 
+def _own_headers(task: t.Any) -> t.Any:
+    """Those that a signature has among its options."""
+    return (getattr(task, "options", None) or {}).get("headers")
+
+
 def _check_headers(headers: t.Any) -> None:
     """:raises TypeError: where nothing could be found, though it may be there."""
     if not hasattr(headers, "get") or not hasattr(headers, "__contains__"):
@@ -1207,6 +1280,11 @@ def _check_headers(headers: t.Any) -> None:
         )
     if _HEADER not in headers and _HEADER.encode() in headers:
         raise TypeError("The headers' names are bytes: decode names and values.")
+
+
+def _check_task(task: t.Any, method: str) -> None:
+    if not hasattr(task, method) or inspect.isclass(task):
+        raise TypeError(f"{task!r} is not a Celery task: {_instead_of(task)}.")
 
 
 def _instead_of(task: t.Any) -> str:
@@ -1229,29 +1307,33 @@ _loaded: dict[t.Any, flask.Flask] = {}
 _loading = threading.RLock()
 
 
-def _find_app(option: _AppOption, name: str | None = None) -> flask.Flask:
+def _find_app(
+    option: _AppOption, name: str | None = None, *, asked: bool = False
+) -> flask.Flask:
+    """:param asked: whether a message from a broker asks for it, which a context that
+    was pushed in this process before has no say in."""
     if option is not None:
         # OpenTelemetry puts a class of its own in the place of ``flask.Flask``.
         return option if isinstance(option, Flask) else _load(option)
-    if flask.has_app_context():
-        return flask.current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
-    if len(_apps) == 1:
-        return next(iter(_apps.values()))
+    if name in _apps:
+        return _apps[name]
+    only = next(iter(_apps.values())) if len(_apps) == 1 else None
+    active = _behind(flask.current_app) if flask.has_app_context() else None
+    if app := (only or active) if asked else (active or only):
+        return t.cast("flask.Flask", app)
     if _apps:
-        return _registered(name)
+        raise _unknown(name)
     return _load(os.environ.get("FLASK_APP"))
 
 
-def _registered(name: str | None) -> flask.Flask:
-    if name in _apps:
-        return _apps[name]
+def _unknown(name: str | None) -> Exception:
     known = ", ".join(map(repr, sorted(_apps)))
     if name is None:
-        raise RuntimeError(
+        return RuntimeError(
             f"Several Flask apps were given to 'init_app' ({known}) and the message"
             " names none: say which with '@with_request_context(app=...)'."
         )
-    raise BadContext(
+    return BadContext(
         f"The context is for a Flask app named {name!r}, and 'init_app' was given"
         f" others ({known}): register it in the worker too."
     )
@@ -1261,7 +1343,9 @@ def _load(source: t.Callable[[], flask.Flask] | str | None) -> flask.Flask:
     """A factory or an import string, loaded once in this process."""
     with _loading:
         if source not in _loaded:
-            _loaded[source] = source() if callable(source) else _import_app(source)
+            with _celery_app_kept():
+                app = source() if callable(source) else _import_app(source)
+            _loaded[source] = app
         app = _loaded[source]
     if not isinstance(app, Flask):
         raise TypeError(
@@ -1312,18 +1396,24 @@ _UNREADABLE = (
 )
 
 
-def _in_app_context(app: flask.Flask) -> t.ContextManager[t.Any]:
-    """An app context, which is the active one where that is the app's."""
-    if flask.has_app_context() and flask.current_app == app:
-        return contextlib.nullcontext()
-    return app.app_context()
-
-
-def _in_request(header: t.Any, option: _AppOption) -> t.ContextManager[t.Any]:
-    sealed = _Sealed(header)
-    app = _find_app(option, sealed.app_name)
+def _open(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
+    """The request that the header stands for, or an app context: of its own for a
+    message that asks for it, else the active one where that is the app's."""
+    asked = carried.message_id is not None
+    if carried.header in ("", None):
+        app = _find_app(option, asked=asked)
+        if not asked and flask.has_app_context() and flask.current_app == app:
+            return contextlib.nullcontext()
+        return _Opened(app, carried if asked else _carried.get())
+    sealed = _Sealed(carried.header)
+    app = _find_app(option, sealed.app_name, asked=asked)
     settings = _settings(app)
-    return _Pushed(app, _decode(_unseal(sealed, settings), settings.decode))
+    if settings.name != sealed.app_name and sealed.app_name in _apps:
+        return _Opened(app, carried)
+    snapshot = _decode(_unseal(sealed, settings), settings.decode)
+    opened = _Opened(app, carried, snapshot)
+    carried.context = opened.context
+    return opened
 
 
 def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
@@ -1371,7 +1461,11 @@ def _environ_from(
     if not all(isinstance(always.get(key, ""), str | int) for key in _NUMBERS):
         raise TypeError("a port or a flag of another type")
     stream = _stream_from(body)
-    if "CONTENT_LENGTH" in variables and isinstance(stream, io.BytesIO):
+    if (
+        "CONTENT_LENGTH" in variables
+        and isinstance(stream, io.BytesIO)
+        and body.keys() & {"text", "base64"}
+    ):
         # Without the fields that were excluded it may be shorter.
         variables = {**variables, "CONTENT_LENGTH": str(len(stream.getbuffer()))}
     return {
@@ -1422,53 +1516,82 @@ def _file_from(
     )
 
 
-class _Pushed:
-    """The request as a context manager. It is no generator: one that a soft time limit
-    leaves between two steps is closed later, maybe in another task's request."""
+class _Opened:
+    """A request, or an app context alone, as a context manager: what is sent inside
+    carries the header. It is no generator: one that a soft time limit leaves between
+    two steps is closed later, maybe in another task's request."""
 
-    def __init__(self, app: flask.Flask, snapshot: _Snapshot) -> None:
-        self.app, self.snapshot = app, snapshot
-        self.context: t.Any = app.request_context(snapshot.environ)
-        request = self.context.request
+    def __init__(
+        self,
+        app: flask.Flask,
+        carried: _Carried | None,
+        snapshot: _Snapshot | None = None,
+    ) -> None:
+        self.app, self.carried, self.snapshot = app, carried, snapshot
+        self.session: t.Any = None
+        self.context: t.Any = None
+        # Without one of its own, the request would share an active app context's ``g``.
+        self.around: t.Any = app.app_context()
+        if snapshot is None:
+            return
+        self.session = _restored_session(app, snapshot.session)
+        self.context = _new_request_context(app, snapshot.environ, self.session)
+        if _MERGED:
+            self.around = contextlib.nullcontext()
         if snapshot.form is not None:
+            request = self.context.request
             fields, files = snapshot.form
             storage: t.Any = request.parameter_storage_class
             request.form, request.files = storage(fields), storage(files)
             request.data = b""
-        self.session = _restored_session(app, snapshot.session)
-        setattr(self.context, _session_attribute(self.context), self.session)
-        # Without one of its own, the request would share an active app context's ``g``.
-        self.around: t.Any = contextlib.nullcontext() if _MERGED else app.app_context()
 
     def __enter__(self) -> t.Any:
-        self.around.__enter__()
+        self.outer = _carried.get()
+        _carried.set(_SILENT)
+        try:
+            self.around.__enter__()
+            if self.snapshot is not None:
+                self._push(self.snapshot)
+        except BaseException:
+            _carried.set(self.outer)
+            raise
+        _carried.set(self.carried)
+        return self.context
+
+    def _push(self, snapshot: _Snapshot) -> None:
         try:
             self.context.push()
-            for name, value in self.snapshot.g.items():
+            for name, value in snapshot.g.items():
                 setattr(flask.g, name, value)
             if context_restored.receivers:
-                context_restored.send(self.app, entries=self.snapshot.entries)
+                context_restored.send(self.app, entries=snapshot.entries)
         except BaseException as error:
             self._pop(error)
             raise
-        return self.context
 
     def __exit__(
         self, kind: t.Any, error: BaseException | None, traceback: t.Any
     ) -> None:
+        _carried.set(_SILENT)
+        if isinstance(error, Ignore):
+            error = None
         try:
-            if error is None and self.session.modified:
+            if error is None and self.session is not None and self.session.modified:
                 warnings.warn(
                     "A task changed its session. It is a copy of the visitor's: no"
                     " session store and no cookie is written. Change it in a view.",
                     stacklevel=2,
                 )
         finally:
-            self._pop(error)
+            try:
+                self._pop(error)
+            finally:
+                _carried.set(self.outer)
 
     def _pop(self, error: BaseException | None) -> None:
         try:
-            self.context.pop(error)
+            if self.context is not None:
+                self.context.pop(error)
         finally:
             self.around.__exit__(type(error), error, None)
 
@@ -1506,6 +1629,8 @@ class _SessionCopy:
 # -- run: a task's body, in its request ----------------------------------------
 
 _MARK = "_flask_task_context"
+#: Celery's own tasks, which call others directly.
+_CALLING_ITEMS = {"celery.map", "celery.starmap", "celery.chunks"}
 
 
 class _Options:
@@ -1521,48 +1646,79 @@ class _Options:
 def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.Any]:
     @functools.wraps(body)
     def run(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        message = _current_message(args)
-        header = _header_in(message)
-        if _runs_in_place(message, header):
+        opens = _opens(options, args)
+        if opens is None:
             return body(*args, **kwargs)
+        bound = functools.partial(body, *args, **kwargs)
         # A copy, so that nothing stays pushed whatever ends the task: a soft time
         # limit can strike between any two steps.
-        context = contextvars.copy_context()
-        bound = functools.partial(body, *args, **kwargs)
-        return context.run(_work, bound, header, options)
+        return contextvars.copy_context().run(_work, bound, opens, options)
 
-    # Celery reads the arguments to check from this, and not from __wrapped__.
-    run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
+    # Celery reads the arguments to check from this, and not from __wrapped__: so what
+    # a decorator below gives is not asked for.
+    signature = inspect.signature(body, follow_wrapped=False, **_UNEVALUATED)
+    run.__signature__ = signature  # type: ignore[attr-defined]
     run._flask_task_context = options  # type: ignore[attr-defined]
     return run
 
 
-def _runs_in_place(message: Context | None, header: t.Any) -> bool:
-    """Whether the body runs where it is called, with no context of its own: in the
-    caller's request, or in the one that its message has opened already."""
-    if not flask.has_request_context():
+def _opens(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
+    """What this call opens. ``None`` where it runs as it is: in its caller's request,
+    or in what its message has opened already."""
+    message, carried = _current_message(args), _carried.get()
+    header = _header_in(message)
+    if message is not None and not message.is_eager:
+        # By its id: a task that calls itself gets a copy of the message.
+        if carried is not None and carried.message_id == message.id:
+            return None
+        if _is_asked_for(options, message, args):
+            return _Carried("" if header is None else header, message_id=message.id)
+    if flask.has_request_context():
+        return None
+    if header is None and carried is not None:
+        header = carried.header  # Of a call with ``headers=`` that runs eagerly.
+    return _Carried(header)
+
+
+def _is_asked_for(options: _Options, message: Context, args: tuple[t.Any, ...]) -> bool:
+    """Whether Celery makes this call for the message, and not some task's code."""
+    task = _task_stack.top
+    if task is None or (args and isinstance(args[0], Context)):
+        return True  # An errback, maybe in the worker's main process.
+    if message.get("task") in _CALLING_ITEMS:
+        return True
+    if message not in task.request_stack.stack:
         return False
-    from_broker = message is not None and not message.is_eager
-    return not (from_broker and header) or header == _inherited.get(None)
+    bodies = (getattr(task, name, None) for name in ("_orig_run", "run", "__call__"))
+    return any(getattr(each, _MARK, None) is options for each in bodies)
 
 
-def _work(body: t.Callable[[], t.Any], header: t.Any, options: _Options) -> t.Any:
-    if not header:
-        with _in_app_context(_find_app(options.app)):
-            return body()
-    _inherited.set(header)
-    with _in_request(header, options.app) as context:
-        if options.before_request:
-            _run_before_request(context)
-        result = body()
-        if options.after_request:
-            _call_hooks(context, "process_response", context.app.response_class())
+def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.Any:
+    with _open(opens, options.app) as context:
+        _run_before_request(context, options)
+        try:
+            result = body()
+        except Ignore:  # Also ``self.replace``: a normal end.
+            _run_after_request(context, options)
+            raise
+        _run_after_request(context, options)
         return result
 
 
-def _run_before_request(context: t.Any) -> None:
+@contextlib.contextmanager
+def _silence() -> t.Iterator[None]:
+    outer = _carried.get()
+    _carried.set(_SILENT)
+    yield
+    _carried.set(outer)
+
+
+def _run_before_request(context: t.Any, options: _Options) -> None:
+    if context is None or not options.before_request:
+        return
     try:
-        answer = _call_hooks(context, "preprocess_request")
+        with _silence():
+            answer = _call_hooks(context, "preprocess_request")
     except HTTPException as error:
         raise _refusal("aborted", error.response or str(error)) from error
     if answer is not None:
@@ -1574,6 +1730,21 @@ def _refusal(verb: str, answer: t.Any) -> RequestRefused:
         f"A before-request function {verb} the task's request with {answer!r}: let it"
         " pass, or leave out 'before_request=True' of the task."
     )
+
+
+def _run_after_request(context: t.Any, options: _Options) -> None:
+    """They cannot undo the task: its work is done, and a retry would do it twice."""
+    if context is None or not options.after_request:
+        return
+    with _silence():
+        try:
+            response = context.app.make_response("")
+            try:
+                response = _call_hooks(context, "process_response", response)
+            finally:
+                response.close()
+        except Exception:  # noqa: BLE001 - whatever it is, it is logged
+            _call_hooks(context, "log_exception", sys.exc_info())
 
 
 # -- decorate: functions, classes, and tasks that Celery has not made yet ------
@@ -1702,3 +1873,34 @@ def _session_attribute(context: t.Any) -> str:
 def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
     """Flask 3.2 and later take the context first."""
     return getattr(context.app, method)(*((context, *args) if _MERGED else args))
+
+
+def _new_request_context(app: flask.Flask, environ: t.Any, session: t.Any) -> t.Any:
+    if not _MERGED:
+        return RequestContext(app, environ, session=session)
+    request = app.request_class(environ)
+    request.json_module = app.json
+    return AppContext(app, request=request, session=session)  # type: ignore[call-arg]
+
+
+#: Since Python 3.14 reading a signature evaluates annotations, which may name what is
+#: imported for type checkers alone.
+_UNEVALUATED: dict[str, t.Any] = (
+    {"annotation_format": import_module("annotationlib").Format.FORWARDREF}
+    if sys.version_info >= (3, 14)
+    else {}
+)
+
+
+@contextlib.contextmanager
+def _celery_app_kept() -> t.Iterator[None]:
+    """A factory that makes a Celery app makes it the current one, or the default one:
+    not for the task that has just loaded it."""
+    current, default = _state._tls.current_app, _state.default_app
+    try:
+        yield
+    finally:
+        if current is not None:
+            _state._set_current_app(current)
+        if default is not None:
+            _state.set_default_app(default)

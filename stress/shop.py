@@ -224,8 +224,7 @@ def left() -> list[str]:
     values = {
         "a request context": flask.has_request_context(),
         "an app context": flask.has_app_context(),
-        "a message that is served": library._served.get(None) is not None,
-        "a header to inherit": library._inherited.get(None) is not None,
+        "something to carry": library._carried.get() is not None,
     }
     return [f"left behind: {what}" for what, there in values.items() if there]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import flask
 from celery import Celery
+from celery import current_app
+from celery import shared_task
 
 from flask_task_context import with_request_context
 from tests import shop
@@ -18,6 +20,8 @@ def create_app() -> flask.Flask:
     with Path(os.environ["LOADS"]).open("a") as file:
         file.write("loaded\n")
     time.sleep(0.3)
+    # As many factories do: it is the current Celery app then, and the default one.
+    Celery("of the factory", broker="memory://").set_default()
     return shop.create_app()
 
 
@@ -31,8 +35,10 @@ app.conf.update(json.loads(os.environ["SHOP_SETTINGS"])["celery"])
 app.conf.accept_content = ["json"]
 
 
-@app.task(name="found.nap")
+@shared_task(name="found.nap", max_retries=1)
 @with_request_context(app=SOURCES[os.environ["APP_SOURCE"]])
 def nap(seconds: float) -> str:
     time.sleep(seconds)
-    return shop.where()
+    if not nap.request.retries:
+        raise nap.retry(countdown=0)
+    return f"{current_app.main} {shop.where()}"

@@ -115,7 +115,7 @@ def left() -> list[str]:
         for name, there in {
             "app context": flask.has_app_context(),
             "request context": flask.has_request_context(),
-            "header": flask_task_context._inherited.get(None),
+            "what is carried": flask_task_context._carried.get(),
         }.items()
         if there
     ]

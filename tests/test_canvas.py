@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import typing as t
+from pathlib import Path
 
 import celery
 import pytest
@@ -103,16 +104,6 @@ def test_a_long_chain_carries_the_context_once() -> None:
     assert len(json.loads(message.body)[2]["chain"]) == 49
 
 
-def test_a_signature_of_headers_of_its_own_keeps_them() -> None:
-    """Celery would drop the headers of a signature for those of the call."""
-    shop = Shop({"broker_url": "memory://", "task_default_queue": "own"})
-    own = shop.tasks["plain.add"].s(1, 2).set(headers={"mine": "1"})
-    shop.visit(lambda: delay_with_context(own))
-    (message,) = messages(shop.celery)
-    assert message.headers["mine"] == "1"
-    assert message.headers["flask_task_context"].startswith("1:signed:shop:")
-
-
 @pytest.mark.parametrize("kind", ways.LABELS)
 @pytest.mark.parametrize("errback", ["errback_one", "errback_three", "errback_bound"])
 @pytest.mark.parametrize("where", ["header", "body", "group", "nested chain"])
@@ -156,3 +147,84 @@ def test_a_step_without_the_decorator_passes_the_context_on(lab: Lab) -> None:
     canvas = chain(plain.s(), chord([plain.s(), plain.s()], plain.s()), last.s())
     seen = cell.seen(cell.visit(lambda: delay_with_context(canvas)), 6)
     assert seen == [ways.NONE] * 5 + [ways.SENT]
+
+
+# -- headers of the user's own, and what of ours is in a canvas -------------------------
+
+
+SHAPES: dict[str, t.Callable[[t.Callable[..., t.Any]], t.Any]] = {
+    "signature": lambda s: s("a"),
+    "chain": lambda s: chain(s("a"), s("b")),
+    "group": lambda s: group(s("a"), s("b")),
+    "chord": lambda s: chord([s("a"), s("b")], s("c")),
+    "chord of chains": lambda s: chord([chain(s("a"), s("b")), s("c")], s("d")),
+}
+
+
+@pytest.mark.parametrize("auto", [False, True], ids=["with context", "AUTO"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_part_keeps_headers_of_its_own(lab: Lab, shape: str, auto: bool) -> None:
+    """They arrive as a plain ``delay`` sends them, and the request beside them."""
+    cell = Cell(lab, "below")
+
+    def part(kind: str) -> t.Callable[[str], t.Any]:
+        marked = lab.tasks[f"{kind}.marked"]
+        return lambda mine: marked.s().set(headers={"mine": mine})
+
+    plain = value(SHAPES[shape](part("plain")).delay())
+    lab.flask.config["TASK_CONTEXT_AUTO"] = auto
+    canvas = SHAPES[shape](part("below"))
+    send = canvas.delay if auto else lambda: delay_with_context(canvas)
+    try:
+        seen = value(cell.visit(send))
+    finally:
+        lab.flask.config["TASK_CONTEXT_AUTO"] = False
+    assert json.loads(json.dumps(plain).replace("no context", cell.url)) == seen
+
+
+def test_one_part_can_be_without_the_request(lab: Lab) -> None:
+    """An empty header of its own is its own, wherever in the canvas it stands."""
+    cell = Cell(lab, "below")
+    without = cell.task("where").si().set(headers={"flask_task_context": ""})
+    with_it = cell.task("where").si()
+    sent = cell.visit(lambda: delay_with_context(group(without, with_it)))
+    assert value(sent) == ["app context", cell.url]
+    sent = cell.visit(lambda: delay_with_context(chain(with_it, without)))
+    assert [value(sent.parent), value(sent)] == [cell.url, "app context"]
+    assert value(cell.visit(lambda: delay_with_context(without))) == "app context"
+
+
+def test_no_argument_of_any_message_has_the_context(tmp_path: Path) -> None:
+    """Not even those of ``celery.chord_unlock``, which ``celery inspect`` shows."""
+    shop = Shop(
+        {
+            "broker_url": "memory://",
+            "task_default_queue": "arguments",
+            "result_backend": f"db+sqlite:///{tmp_path / 'results.db'}",
+        }
+    )
+    add = shop.tasks["plain.add"]
+    linked = add.s(1).set(link=add.s(2), link_error=add.si(3))
+    canvas = chord([add.s(4), chain(add.s(5), add.s(6))], linked)
+    shop.visit(lambda: delay_with_context(canvas))
+    sent = messages(shop.celery)
+    assert sorted(message.headers["task"] for message in sent) == [
+        "celery.chord_unlock",
+        "plain.add",
+        "plain.add",
+    ]
+    for message in sent:
+        assert message.headers["flask_task_context"].startswith("1:signed:shop:")
+        assert b"1:signed:shop:" not in message.body
+        assert (
+            "signed" not in message.headers["argsrepr"] + message.headers["kwargsrepr"]
+        )
+
+
+def test_the_tasks_own_delay_is_called(lab: Lab) -> None:
+    """What a base class adds to ``delay()`` is sent with the request too."""
+    cell = Cell(lab, "below")
+    seen = value(cell.visit(lambda: delay_with_context(cell.task("tenants"), "mine")))
+    assert seen == [cell.url, "mine", "the tenant's"]
+    seen = value(cell.visit(lambda: apply_async_with_context(cell.task("tenants"), ())))
+    assert seen == [cell.url]

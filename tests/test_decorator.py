@@ -13,6 +13,7 @@ from celery import Celery
 from celery import Task
 from celery import shared_task
 
+from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import with_request_context
 from tests import shop
@@ -217,6 +218,33 @@ def test_name_doc_signature_and_argument_check_are_the_bare_tasks(above: bool) -
         task.delay()
     with pytest.raises(TypeError, match="unexpected keyword argument 'quiet'"):
         task.delay("x", quiet=True)
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_what_a_decorator_injects_is_not_asked_for(
+    plain_shop: Shop, above: bool
+) -> None:
+    """A task that plain Celery accepts, whose first argument a decorator gives."""
+
+    def with_session(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+        @functools.wraps(function)
+        def inner(*args: t.Any, **kwargs: t.Any) -> t.Any:
+            return function("session", *args, **kwargs)
+
+        return inner
+
+    @with_session
+    def write(session: str, number: int) -> str:
+        return f"{session} {number}"
+
+    plain_shop.celery.conf.task_always_eager = True
+    made = plain_shop.celery.task(name="injected", shared=False)
+    if above:
+        task = with_request_context(made(write))
+    else:
+        task = made(with_request_context(write))
+    assert plain_shop.visit(lambda: delay_with_context(task, 1).get()) == "session 1"
+    assert plain_shop.visit(lambda: task.delay(1).get()) == "session 1"
 
 
 def test_options_are_keyword_only_and_return_the_decorator() -> None:

@@ -115,6 +115,12 @@ WHERE_THE_APP_IS_MADE = [
         " made.",
     ),
     Message(
+        "init_app with a name that is none",
+        lambda: init_app(flask.Flask("shop"), name=""),
+        TypeError,
+        "The app's name is '': make it a string that is not empty.",
+    ),
+    Message(
         "TASK_CONTEXT_MAX_SIZE is text",
         made(TASK_CONTEXT_MAX_SIZE="64"),
         TypeError,

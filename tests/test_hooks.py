@@ -55,20 +55,52 @@ def test_after_request_functions_can_be_left_out(plain_shop: Shop) -> None:
     assert calls == ["after", "body"], "after the view alone"
 
 
-def test_an_error_in_a_hook_fails_the_task(plain_shop: Shop) -> None:
-    """As it fails a request."""
+@pytest.mark.parametrize("where", ["after_request", "call_on_close", "response"])
+def test_an_error_after_the_body_is_logged_and_the_result_stands(
+    plain_shop: Shop, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    """The work is done, and a retry would do it twice."""
+
+    def broken(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        raise KeyError(f"broken {where}")
+
+    class Broken(flask.Response):
+        __init__ = broken
+
+    def body() -> str:
+        if where == "after_request":
+            flask.after_this_request(broken)
+        elif where == "call_on_close":
+            flask.after_this_request(lambda r: r.call_on_close(broken) and r)
+        else:
+            plain_shop.flask.response_class = Broken
+        return "done"
+
+    assert run(plain_shop, body) == "done"
+    [record] = [record for record in caplog.records if record.name == "shop"]
+    assert record.getMessage() == "Exception on /item/3 [POST]"
+    assert "broken" in str(record.exc_info[1])  # type: ignore[index]
+
+
+def test_an_app_has_its_own_response_class_and_it_is_closed(plain_shop: Shop) -> None:
+    """The hooks get the response that Flask makes of an empty body, and what is to
+    happen when it is closed happens."""
+    calls: list[str] = []
+
+    class Own(flask.Response):
+        def __init__(self, response: t.Any, *args: t.Any, **kwargs: t.Any) -> None:
+            super().__init__(response, *args, **kwargs)
 
     @plain_shop.flask.after_request
-    def broken(response: flask.Response) -> flask.Response:
-        if session.get("in task"):
-            raise KeyError("broken hook")
+    def note(response: flask.Response) -> flask.Response:
+        calls.append(type(response).__name__)
+        response.call_on_close(lambda: calls.append("closed"))
         return response
 
-    def body() -> None:
-        session["in task"] = True
-
-    with pytest.raises(KeyError, match="broken hook"):
-        run(plain_shop, body)
+    plain_shop.flask.response_class = Own
+    run(plain_shop, lambda: calls.append("body"))
+    # The first one is the view's own.
+    assert calls == ["Own", "body", "Own", "closed"]
 
 
 def test_no_after_request_functions_after_an_exception(plain_shop: Shop) -> None:

@@ -12,7 +12,6 @@ import uuid
 
 import pytest
 from celery import chord
-from celery import group
 from celery.app.task import Context
 from celery.contrib.testing.worker import start_worker
 from flask import request
@@ -55,17 +54,15 @@ def held() -> t.Iterator[tuple[Shop, threading.Event, threading.Event]]:
         yield held, started, let_go
 
 
-@pytest.mark.parametrize("body", ["task", "group"])
 @pytest.mark.parametrize("of", ["message", "body", "stranger"])
 def test_a_message_in_the_name_of_one_that_the_worker_has(
-    held: tuple[Shop, threading.Event, threading.Event], of: str, body: str
+    held: tuple[Shop, threading.Event, threading.Event], of: str
 ) -> None:
-    """It inherits the request of that message, or of the chord that ends in it."""
+    """It inherits the request of that message, and of no chord that ends in it."""
     held_shop, started, let_go = held
     where = held_shop.tasks["shop.where"]
     names = {"message": "", "body": uuid.uuid4().hex, "stranger": "stranger"}
     end = where.si().set(task_id=names["body"])
-    end = group(end, where.si()) if body == "group" else end
 
     def view() -> t.Any:
         assert request.url == HERE
@@ -76,16 +73,4 @@ def test_a_message_in_the_name_of_one_that_the_worker_has(
     names["message"] = result.parent.results[0].id
     child = where.apply_async(parent_id=names[of])
     let_go.set()
-    assert child.get(timeout=20) == ("app context" if of == "stranger" else HERE)
-
-
-def test_a_message_of_no_chord_lends_its_request_to_its_own_alone(
-    held: tuple[Shop, threading.Event, threading.Event],
-) -> None:
-    """A message with another parent inherits nothing from what the worker has."""
-    held_shop, started, let_go = held
-    held_shop.visit(lambda: delay_with_context(held_shop.tasks["hold"]))
-    assert started.wait(20)
-    child = held_shop.tasks["shop.where"].apply_async(parent_id="stranger")
-    let_go.set()
-    assert child.get(timeout=20) == "app context"
+    assert child.get(timeout=20) == (HERE if of == "message" else "app context")

@@ -177,6 +177,22 @@ def headers(self: t.Any) -> dict[str, t.Any]:
     return {"headers": given, "mine": mine, "where": see()}
 
 
+def marked(self: t.Any, *seen: t.Any) -> list[t.Any]:
+    """Where it runs, and the header of the user's own that it has."""
+    return [*flat(list(seen)), see(), (self.request.headers or {}).get("mine")]
+
+
+class Tenant(celery.Task):  # type: ignore[misc]
+    """Adds an argument to each ``delay``."""
+
+    def delay(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        return self.apply_async((*args, "the tenant's"), kwargs)
+
+
+def tenants(*args: t.Any) -> list[t.Any]:
+    return [see(), *args]
+
+
 class Calling(celery.Task):  # type: ignore[misc]
     def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
         return super().__call__(*args, **kwargs)
@@ -236,6 +252,8 @@ TASKS: list[tuple[t.Callable[..., t.Any], dict[str, t.Any]]] = [
     (replace, {"bind": True}),
     (child, {"bind": True}),
     (headers, {"bind": True}),
+    (marked, {"bind": True}),
+    (tenants, {"base": Tenant}),
     (send, {"bind": True}),
     (change, {"bind": True}),
     (tenant, {}),
