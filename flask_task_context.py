@@ -1900,7 +1900,6 @@ def _celery_app_kept() -> t.Iterator[None]:
     try:
         yield
     finally:
-        if current is not None:
+        if current or default:
             _state._set_current_app(current)
-        if default is not None:
             _state.set_default_app(default)

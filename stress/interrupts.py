@@ -49,10 +49,11 @@ PLACES = {
     "restored": "restore",
     "push": "restore",
     "_restored_session": "restore",
+    "_push": "restore",
     "_pop": "teardown",
     "__exit__": "teardown",
     "__enter__": "restore",
-    "_in_request": "restore",
+    "_open": "restore",
     "_current_message": "before the restore",
     "run": "before the restore",
 }
@@ -104,6 +105,8 @@ class Visit:
 
     def __init__(self) -> None:
         self.app = interrupts.create_app()
+        # A second strike, while the first is logged, would keep the lock of logging.
+        self.app.logger.disabled = True
         flask_task_context._apps.clear()
         flask_task_context.init_app(self.app)
         self.celery = interrupts.create_celery(broker_url="memory://")

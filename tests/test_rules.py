@@ -19,12 +19,8 @@ from tests.conftest import drop_queue
 CELLS = list(rules.cells())
 WORKERS = {
     "redis, prefork": ("redis", "--pool=prefork", False),
-    "rabbitmq, threads, with an app context pushed": (
-        "rabbitmq",
-        "--pool=threads",
-        True,
-    ),
-    "redis, solo, with an app context pushed": ("redis", "--pool=solo", True),
+    "redis, threads": ("redis", "--pool=threads", False),
+    "rabbitmq, an app context pushed": ("rabbitmq", "--pool=prefork", True),
 }
 
 
