@@ -35,7 +35,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import threading
 import typing as t
 import unicodedata
@@ -648,8 +647,7 @@ def _too_large(size: int, parts: dict[str, t.Any], settings: _Settings) -> Captu
 
 # -- body: bytes, a form, or left out; all of it still there for the view -----
 
-_MULTIPART = "multipart/form-data"
-_FORM_TYPES = (_MULTIPART, "application/x-www-form-urlencoded")
+_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 _BODY_KEYS = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"}
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
 _BEGUN = "the view had begun to read it from request.stream"
@@ -663,8 +661,7 @@ def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStr
     environ, touched = request.environ, vars(request)
     if environ["REQUEST_METHOD"] == "GET" and _BODY_KEYS.isdisjoint(environ):
         return b""
-    # What get_data() has kept; Werkzeug has no public name for it.
-    cached = touched.get("_cached_data")
+    cached = _cached_data(request)
     source, length = environ["wsgi.input"], request.content_length
     form, files = touched.get("form"), touched.get("files")
     parsed = form or files or (form is not None and request.mimetype in _FORM_TYPES)
@@ -679,124 +676,69 @@ def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStr
         return _read_ahead(request, length, room)
     if len(cached) < (length or 0):
         return _left_out_body(length, _BEGUN)
-    return _body_of(request, io.BytesIO(cached), len(cached), room)
-
-
-def _body_of(
-    request: flask.Request, body: t.IO[bytes], size: int, room: int
-) -> bytes | _Form | _LeftOutStream:
-    if size <= room:
-        return body.read()
-    if request.mimetype == _MULTIPART:
-        return _parse_form(request, body, room)
-    return _too_long(size)
+    return cached if len(cached) <= room else _too_long(len(cached))
 
 
 def _read_ahead(
     request: flask.Request, length: int | None, room: int
-) -> bytes | _Form | _LeftOutStream:
-    """What the view has not read yet, read and put back."""
+) -> bytes | _LeftOutStream:
+    """What the view has not read yet, read and put back. What breaks it off raises in
+    the view, as it does where the view itself reads."""
     environ, maximum = request.environ, request.max_content_length
     opened = "stream" in vars(request)
-    if opened:
-        source = request.stream
-    elif maximum is not None and (length or 0) > maximum:
+    if not opened and maximum is not None and (length or 0) > maximum:
         return _left_out_body(length, _over(maximum))
-    else:
-        source = get_input_stream(environ, max_content_length=maximum)
-    # A form gives its fields however long it is. It goes to a temporary file then, as
-    # in Werkzeug's own parser.
-    form = request.mimetype == _MULTIPART and not opened
-    if not form and (length or 0) > room:
+    if (length or 0) > room:
         return _too_long(length)
-    most = length or (sys.maxsize if form else room + 1)
-    head: t.IO[bytes] = io.BytesIO()
-    if most > room + 1:
-        head = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the request
-        weakref.finalize(request, head.close)
-    size, error = _copy(source, head, most)
-    head.seek(0)
-    rest = source if opened else environ["wsgi.input"]
-    replay = io.BufferedReader(_Replay(head, rest, error))
-    if opened:
-        t.cast("t.Any", request).stream = replay
-    else:
-        environ["wsgi.input"] = replay
-    if maximum is not None and isinstance(error, RequestEntityTooLarge):
-        return _left_out_body(length, _over(maximum))
-    # Without a length nobody can tell whether the view has read a part.
-    streamed = opened and (size or "HTTP_TRANSFER_ENCODING" in environ)
-    if error or size < (length or 0) or (streamed and length is None):
-        return _left_out_body(length, _BEGUN if opened and not error else _HUNG_UP)
-    if size > room and not form:
-        return _too_long(length)
-    body = _body_of(request, head, size, room)
-    head.seek(0)
-    return body
-
-
-def _copy(
-    source: t.IO[bytes], target: t.IO[bytes], most: int
-) -> tuple[int, Exception | None]:
-    """How many bytes were copied, and what broke off the reading."""
-    size = 0
+    rest = request.stream if opened else environ["wsgi.input"]
+    stream = rest if opened else get_input_stream(environ, max_content_length=maximum)
+    head = b""
     try:
-        while size < most and (chunk := source.read(min(most - size, 64 * 1024))):
-            target.write(chunk)
-            size += len(chunk)
-    except Exception as error:  # noqa: BLE001 - of the server's own; the view gets it
-        return size, error
-    return size, None
+        while len(head) <= room and (chunk := stream.read(room + 1 - len(head))):
+            head += chunk
+    except RequestEntityTooLarge:
+        return _left_out_body(length, _over(maximum or 0))
+    finally:
+        replay = io.BufferedReader(_Replay(io.BytesIO(head), rest))
+        if opened:
+            t.cast("t.Any", request).stream = replay
+        else:
+            environ["wsgi.input"] = replay
+    if len(head) > room:
+        return _too_long(length)
+    # Without a length nobody can tell whether the view has read a part.
+    streamed = opened and (head or "HTTP_TRANSFER_ENCODING" in environ)
+    if len(head) < (length or 0) or (streamed and length is None):
+        return _left_out_body(length, _BEGUN if opened else _HUNG_UP)
+    return head
 
 
 class _Replay(io.RawIOBase):
-    """What was read ahead of a stream, and then the stream, or the error in it."""
+    """What was read ahead of a stream, and then the stream."""
 
-    def __init__(
-        self, head: t.IO[bytes], rest: t.IO[bytes], error: Exception | None
-    ) -> None:
-        self.head, self.rest, self.error = head, rest, error
+    def __init__(self, head: t.IO[bytes], rest: t.IO[bytes]) -> None:
+        self.head, self.rest = head, rest
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: t.Any) -> int:
-        data = self.head.read(len(buffer))
-        if not data and self.error is not None:
-            raise self.error
-        data = data or self.rest.read(len(buffer))
+        data = self.head.read(len(buffer)) or self.rest.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
 
-def _parse_form(
-    request: flask.Request, stream: t.IO[bytes], room: int
-) -> _Form | _LeftOutStream:
+def _parse_form(request: flask.Request, body: bytes) -> _Form | _LeftOutStream:
     parser = request.make_form_data_parser()
-    parser.stream_factory = lambda *args, **kwargs: _Kept(room)  # type: ignore
-    length = request.content_length
+    parser.stream_factory = lambda *args, **kwargs: io.BytesIO()  # type: ignore
+    stream, mimetype = io.BytesIO(body), request.mimetype
     try:
         _, fields, files = parser.parse(
-            stream, request.mimetype, length, request.mimetype_params
+            stream, mimetype, len(body), request.mimetype_params
         )
     except HTTPException as error:
-        return _left_out_body(length, f"Flask refuses its form ({error.name})")
-    return _Form(fields, files, _left_out_body(length, _FORM_ALONE))
-
-
-class _Kept(io.RawIOBase):
-    """Counts what is written, and keeps it while it is short enough."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.size, self.content = limit, 0, b""
-
-    def write(self, data: t.Any) -> int:
-        self.size += len(data)
-        self.content = self.content + data if self.size <= self.limit else b""
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return 0
+        return _left_out_body(len(body), f"Flask refuses its form ({error.name})")
+    return _Form(fields, files, _left_out_body(len(body), _FORM_ALONE))
 
 
 class _Form:
@@ -855,26 +797,37 @@ def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
     if body == b"":
         return ""
     if isinstance(body, bytes) and settings.excludes:
-        body = _without_excluded(request, body, room, settings)
+        body = _without_excluded(request, body, settings.excluded)
     if isinstance(body, _Form) and sum(map(len, chain(*body.fields))) > room:
         body = _too_long(request.content_length)
-    if isinstance(body, bytes):
-        encoded = _encode_bytes(body)
-    elif isinstance(body, _Form):
-        encoded = _encode_form(body, room, settings.excluded)
-    else:
-        return _encode_left_out(body)
+    encoded = _encode_any(body, room, settings.excluded)
+    if len(encoded) > room and isinstance(body, bytes) and _is_multipart(request):
+        body = _parse_form(request, body)
+        encoded = _encode_any(body, room, settings.excluded)
     if len(encoded) > room:
         return _encode_left_out(_too_long(request.content_length))
     return encoded
 
 
+def _encode_any(
+    body: bytes | _Form | _LeftOutStream, room: int, excluded: t.Callable[[str], bool]
+) -> str:
+    if isinstance(body, bytes):
+        return _encode_bytes(body)
+    if isinstance(body, _LeftOutStream):
+        return _encode_left_out(body)
+    return _encode_form(body, room, excluded)
+
+
+def _is_multipart(request: flask.Request) -> bool:
+    return request.mimetype == "multipart/form-data"
+
+
 def _without_excluded(
-    request: flask.Request, body: bytes, room: int, settings: _Settings
+    request: flask.Request, body: bytes, excluded: t.Callable[[str], bool]
 ) -> bytes | _Form | _LeftOutStream:
-    excluded = settings.excluded
-    if request.mimetype == _MULTIPART:
-        form = _parse_form(request, io.BytesIO(body), room)
+    if _is_multipart(request):
+        form = _parse_form(request, body)
         if isinstance(form, _LeftOutStream):
             return form
         names = [name for name, _ in (*form.fields, *form.files)]
@@ -955,8 +908,6 @@ def _encode_file(name: str, file: FileStorage, room: int) -> str:
 
 
 def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
-    if isinstance(stream, _Kept):
-        return (stream.content if stream.size <= limit else None), stream.size
     try:
         position = stream.tell()
         stream.seek(0, io.SEEK_END)
@@ -1903,3 +1854,8 @@ def _celery_app_kept() -> t.Iterator[None]:
         if current or default:
             _state._set_current_app(current)
             _state.set_default_app(default)
+
+
+def _cached_data(request: flask.Request) -> bytes | None:
+    """What ``get_data()`` has kept; Werkzeug has no public name for it."""
+    return vars(request).get("_cached_data")

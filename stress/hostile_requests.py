@@ -95,6 +95,9 @@ def create_app(captures: bool, records: Path) -> flask.Flask:
                 delay_with_context(task)
             except CaptureError as error:
                 g.refused = str(error)
+            except Exception as error:
+                g.broken = type(error).__name__
+                raise
 
     @app.before_request
     def view() -> t.Any:
@@ -110,7 +113,7 @@ def create_app(captures: bool, records: Path) -> flask.Flask:
             record["error"] = type(error).__name__
             raise
         finally:
-            line = {**record, "refused": g.get("refused")}
+            line = {**record, "refused": g.get("refused"), "broken": g.get("broken")}
             with records.open("a") as file:
                 file.write(json.dumps(line) + "\n")
         return flask.jsonify(record)
@@ -536,6 +539,19 @@ def compare(pair: Pair, case: Case, target: bytes) -> tuple[list[Answer], list[s
     return answers, problems_of(answers, case)
 
 
+def as_reading_it(server: Server, case: Case, answer: Answer) -> list[str]:
+    """Where a body breaks off, capturing raises what reading raises, in any way."""
+    broken = {record["broken"] for record in answer.records if record["broken"]}
+    errors = set()
+    for way in (b"data", b"stream"):
+        exchange(server, case, b"way=%s&when=after" % way)
+        deadline = time.monotonic() + 5
+        while not (records := server.new_records()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        errors |= {record.get("error") for record in records}
+    return [f"{name} where reading raises {errors}" for name in broken - errors]
+
+
 def differs_afterwards(answers: list[Answer], case: Case) -> bool:
     """Whether only the server differs, after the view's answer, in what it does with a
     connection whose body the capture alone has read: it closes it where it would have
@@ -559,7 +575,8 @@ def problems_of(answers: list[Answer], case: Case) -> list[str]:
         found = f"{without.response[:400]!r} became {with_capture.response[:400]!r}"
         problems.append(f"the client got {found}")
     seen = [
-        [{**r, "refused": None} for r in a.records] for a in (without, with_capture)
+        [{**r, "refused": None, "broken": None} for r in a.records]
+        for a in (without, with_capture)
     ]
     if seen[0] != seen[1]:
         problems.append(f"the view saw {seen[1]} in place of {seen[0]}")
@@ -574,11 +591,14 @@ def problems_of(answers: list[Answer], case: Case) -> list[str]:
 class Tally:
     def __init__(self) -> None:
         self.requests = self.reached = self.errors = self.refused = 0
-        self.afterwards = 0
+        self.afterwards = self.broken = 0
         self.problems: list[str] = []
 
     def add(self, name: str, case: Case, target: str, pair: Pair) -> None:
         answers, problems = compare(pair, case, target.encode())
+        if any(record["broken"] for record in answers[1].records):
+            problems = as_reading_it(pair[0], case, answers[1])
+            self.broken += 1
         self.requests += 1
         self.afterwards += differs_afterwards(answers, case)
         records = answers[1].records
@@ -653,10 +673,11 @@ NOTE = (
     "The same bytes to two servers, whose views differ in one `delay_with_context`: the"
     " answers are equal to the last header, and so is what the views saw. `reached`"
     " counts those that the server let through to the view, `errors` the views that"
-    " failed (in both), `refused` the `CaptureError` of a request over the size limit,"
+    " failed, `broken` those in which the capture raised what reading the body raises,"
+    " `refused` the `CaptureError` of a request over the size limit,"
     " `afterwards` the connections that the server, after the same answer, closed without"
     " its own 400 to a broken body, or kept open after a long one, as it does when a view"
-    " has read the body."
+    " has read of the body."
 )
 
 
@@ -681,6 +702,7 @@ def run(scale: str, report: Report, progress: t.Callable[[float], None]) -> None
                 errors=tally.errors,
                 refused=tally.refused,
                 afterwards=tally.afterwards,
+                broken=tally.broken,
             )
 
 

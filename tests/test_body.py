@@ -317,13 +317,13 @@ def captured_at(place: Place, stage: str, kind: str, length: str) -> dict[str, s
 
 
 @pytest.mark.parametrize("length", ["known", "unknown"])
-@pytest.mark.parametrize("stage", ["untouched", "form", "half of files"])
+@pytest.mark.parametrize("stage", ["form", "half of files"])
 @pytest.mark.parametrize("kind", ["large multipart", "spooled multipart"])
 def test_a_large_file_is_left_out_loudly_and_the_fields_are_there(
     place: Place, kind: str, stage: str, length: str
 ) -> None:
-    """Of a form over the limit the fields, the small files and the names are there;
-    touching a large file says what is missing, how large it is, and what to do."""
+    """Of a form over the limit that the view has parsed, the fields, the small files and
+    the names are there; touching a large file says what is missing, how large it is, and what to do."""
     headers = captured_at(place, stage, kind, length)
     size = 25600 if kind == "large multipart" else 1 << 20
     missing = NO_ROOM.format("uploaded file 'photo'", f"{size} bytes")
@@ -344,7 +344,9 @@ def test_a_large_file_is_left_out_loudly_and_the_fields_are_there(
 
 @pytest.mark.parametrize("length", ["known", "unknown"])
 @pytest.mark.parametrize("stage", ["untouched", "data", "json"])
-@pytest.mark.parametrize("kind", ["large text", "large json", "large urlencoded"])
+@pytest.mark.parametrize(
+    "kind", ["large text", "large json", "large urlencoded", "large multipart"]
+)
 def test_a_large_body_is_left_out_loudly(
     place: Place, kind: str, stage: str, length: str
 ) -> None:
@@ -352,6 +354,8 @@ def test_a_large_body_is_left_out_loudly(
     headers = captured_at(place, stage, kind, length)
     # get_data() has counted what came without a length; a parsed form has not.
     read = {"large text": ("data",), "large json": ("data", "json")}.get(kind, ())
+    if kind == "large multipart" and stage == "data":
+        pytest.skip("request.data parses a form, which travels then")
     counted = length == "known" or stage in read
     size = f"{len(BODIES[kind][1])} bytes" if counted else "of unknown size"
     touches: list[t.Callable[[], t.Any]] = [
@@ -363,7 +367,7 @@ def test_a_large_body_is_left_out_loudly(
         lambda: request.stream.readline(),
         lambda: list(request.stream),
     ]
-    if kind == "large urlencoded":
+    if kind in ("large urlencoded", "large multipart"):
         touches += [lambda: request.form["a"], lambda: request.values["a"]]
     for touch in touches:
         with (
@@ -392,12 +396,19 @@ def test_a_body_that_the_view_took_from_the_stream_is_left_out_loudly(
 
 
 @pytest.mark.parametrize("length", ["known", "unknown"])
-@pytest.mark.parametrize("kind", ["large text", "large json", "large multipart"])
+@pytest.mark.parametrize(
+    ("kind", "stage"),
+    [
+        ("large text", "untouched"),
+        ("large json", "untouched"),
+        ("large multipart", "form"),
+    ],
+)
 def test_a_task_that_captures_again_passes_on_what_was_left_out(
-    place: Place, kind: str, length: str
+    place: Place, kind: str, stage: str, length: str
 ) -> None:
     """Captured again in a task, touched or not, the marks are still as loud."""
-    headers = captured_at(place, "untouched", kind, length)
+    headers = captured_at(place, stage, kind, length)
     for touch in (str, lambda: request.form, lambda: [request.form, request.files]):
         with restore_context(headers, make_app()):
             touch()
@@ -417,27 +428,70 @@ def test_a_body_captured_again_in_a_task_is_whole(place: Place) -> None:
             assert (kind, name, in_task(again, use)) == (kind, name, expected)
 
 
+@pytest.mark.parametrize("size", [20_000, 40_000, 47_000, 60_000])
+@pytest.mark.parametrize("stage", ["untouched", "get_data", "form"])
+def test_a_form_that_fits_as_a_whole_keeps_its_fields(stage: str, size: int) -> None:
+    """Also where its bytes, as they stand in the header, are longer than the limit."""
+    app = flask.Flask("forms")
+    app.secret_key = "forms"
+    body = multipart(
+        "b0undary",
+        (FIELD.format("a"), b"1"),
+        (FILE.format("photo", "large"), b"\xff" * size),
+        (FIELD.format("b"), b"2"),
+    )
+    with app.test_request_context(
+        "/", method="POST", data=body, content_type=FORM_DATA
+    ):
+        STAGES[stage]()
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert request.form.to_dict() == {"a": "1", "b": "2"}
+        photo = request.files["photo"]
+        if size < 47_000:
+            assert photo.read() == b"\xff" * size
+        elif size > 50_000:
+            with pytest.raises(LeftOut, match=f"'photo' \\({size} bytes\\)"):
+                photo.read()
+
+
 # -- requests that go wrong ---------------------------------------------------
 
 
 @pytest.mark.parametrize("length", ["known", "unknown"])
 @pytest.mark.parametrize("kind", ["text", "urlencoded", "multipart", "large multipart"])
 def test_a_client_that_hangs_up(place: Place, kind: str, length: str) -> None:
-    """Where the client hangs up in its body, capturing fails nothing: the view reads
-    the same, and the task never takes a part for the whole."""
+    """Where the client hangs up in its body, capturing raises what reading it raises;
+    where it does not, the view reads the same, and the task never takes a part for the
+    whole."""
     data = wire(*BODIES[kind], length)
     data = data[: -len(BODIES[kind][1]) // 2]
+    broken = place.visit(data, lambda: act("untouched", USES["data"]))[0]
+    assert broken in ("ClientDisconnected", "OSError")
+
+    def tried(todo: t.Callable[[], t.Any]) -> t.Any:
+        try:
+            return todo()
+        except (HTTPException, OSError) as error:
+            return [type(error).__name__]
+
     for stage in ("untouched", "data", "form"):
         for name in ("data", "get_data", "form", "files", "stream", "json"):
             use = USES[name]
             expected = place.visit(data, lambda: act(stage, use))  # noqa: B023
-            seen = place.visit(data, lambda: act(stage, use, captures=1))  # noqa: B023
-            assert (stage, name, seen) == (stage, name, expected)
-        headers = place.visit(data, lambda: [act(stage, str), capture_context()])[1]  # noqa: B023
-        seen = in_task(headers, USES["get_data"])
-        whole = place.visit(data, lambda: act(stage, USES["get_data"]))  # noqa: B023
-        assert seen[0] == "left out" or seen == whole, stage
-        assert stage != "untouched" or seen[0] == "left out"
+            seen = place.visit(data, lambda: tried(lambda: act(stage, use, captures=1)))  # noqa: B023
+            assert seen in (expected, [broken])
+        captured = place.visit(
+            data,
+            lambda: tried(lambda: [act(stage, str), capture_context()]),  # noqa: B023
+        )
+        if captured != [broken]:
+            seen = in_task(captured[1], USES["get_data"])
+            whole = place.visit(data, lambda: act(stage, USES["get_data"]))  # noqa: B023
+            assert seen[0] == "left out" or seen == whole, stage
+        # Of a large body no more is read than would fit.
+        large = kind.startswith("large")
+        assert stage != "untouched" or large or captured == [broken]
 
 
 @pytest.mark.parametrize("length", ["known", "unknown"])

@@ -26,32 +26,32 @@ def test_the_same_bytes_to_two_servers(server: str) -> None:
 
 def test_an_error_of_the_servers_own_in_a_body() -> None:
     """gunicorn has errors of its own for what is no chunk and no trailer: the view gets
-    them where it reads, and not from the capture."""
+    them where it reads, and from a capture, which reads too."""
     names = ["chunks with trailers", "a chunk's size that is none"]
     tally = hostile_requests.every_case("gunicorn", names=names)
     assert tally.problems == []
     assert tally.reached == 2 * len(hostile_requests.targets())
-    assert 0 < tally.errors < tally.reached
+    assert 0 < tally.broken <= tally.errors
 
 
 def test_what_gunicorn_does_after_the_answer() -> None:
-    """The capture has read the body where nobody else would have. After the view's
-    answer gunicorn then closes a connection with broken chunks without its own 400,
-    and keeps one with long chunks open, as the README says. What is behind broken
-    chunks is never served."""
+    """The capture has read of the body where nobody else would have. After the view's
+    answer gunicorn then keeps a connection with long chunks open, as the README says.
+    What is behind broken chunks is never served."""
     names = [name for name in hostile_requests.cases() if name.startswith("kept open")]
     tally = hostile_requests.every_case("gunicorn", names=names)
     assert tally.problems == []
-    # Four of them, sent before and after, in the ways that leave the body unread.
+    # Sent before and after, in the ways that leave the body unread.
     unread = ("nothing", "session", "url")
-    assert tally.afterwards >= 4 * 2 * len(unread)
+    assert tally.afterwards >= 2 * len(unread)
+    assert tally.broken >= 2 * len(unread)
 
 
 def test_a_difference_is_seen() -> None:
     """The comparison finds another answer, a second request that only one server has
     served, and an error that no README names."""
     case = hostile_requests.post(b"x")
-    record = {"way": "data", "seen": 1, "refused": None}
+    record = {"way": "data", "seen": 1, "refused": None, "broken": None}
 
     def problems(*answers: hostile_requests.Answer) -> list[str]:
         return hostile_requests.problems_of(list(answers), case)
@@ -95,5 +95,5 @@ def test_a_part_of_a_form_without_a_name(
     kind = "multipart/form-data; boundary=b"
     headers = plain_shop.visit(view, data=body.encode(), content_type=kind)
     with restore_context(headers, plain_shop.flask):
-        if length == 1 or more:
+        if length == 1 or (more and read):
             assert request.form["to"] == "anna"

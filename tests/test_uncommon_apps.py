@@ -151,7 +151,9 @@ def test_a_task_sent_while_the_session_is_opened(plain_shop: Shop) -> None:
 def test_a_left_out_file_raises_through_every_wrapper(plain_shop: Shop) -> None:
     """``io.TextIOWrapper``, as the csv module wants it, raises ``LeftOut`` too."""
     data = {"list": (io.BytesIO(b"x" * 100_000), "list.csv")}
-    headers = plain_shop.capture(data=data)
+    headers = plain_shop.visit(
+        lambda: request.form is not None and capture_context(), data=data
+    )
     for read in (
         lambda stream: io.TextIOWrapper(stream).read(),
         lambda stream: io.BufferedReader(stream).read(1),
