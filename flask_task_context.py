@@ -323,7 +323,8 @@ def with_request_context(
         Above ``@app.task`` a base class whose ``__call__`` never calls
         ``self.run`` is out of reach; put the decorator below.
     """
-    options = _Options(app, before_request, after_request)
+    _check_app(app)
+    options = _Options(_behind(app), before_request, after_request)
     if task is None:
         return lambda task: _decorate(task, options)
     return _decorate(task, options)
@@ -393,13 +394,7 @@ class _Settings:
         self.name = name
         self.auto = _flag(config, "TASK_CONTEXT_AUTO")
         self.max_size = _size(config, "TASK_CONTEXT_MAX_SIZE")
-        self.g = _names(config, "TASK_CONTEXT_G")
-        for attribute in self.g:
-            if not _is_attribute(attribute):
-                raise ValueError(
-                    f"TASK_CONTEXT_G holds {attribute!r}, which is no attribute of g:"
-                    " make it a list of their names."
-                )
+        self.g = _attributes(config, "TASK_CONTEXT_G")
         self.keys = [_Key(secret) for secret in _secret_keys(config)]
         encrypt = _flag(config, "TASK_CONTEXT_ENCRYPT")
         if encrypt and not self.keys:
@@ -457,6 +452,17 @@ def _names(config: dict[str, t.Any], key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _attributes(config: dict[str, t.Any], key: str) -> tuple[str, ...]:
+    names = _names(config, key)
+    for name in names:
+        if not _is_attribute(name):
+            raise ValueError(
+                f"{key} holds {name!r}, which is no attribute of g: make it a list of"
+                " their names."
+            )
+    return names
+
+
 def _secret_keys(config: dict[str, t.Any]) -> tuple[str | bytes, ...]:
     secret, fallbacks = config["SECRET_KEY"], config["SECRET_KEY_FALLBACKS"] or ()
     if not secret:
@@ -502,14 +508,17 @@ _ALWAYS = (
     "wsgi.multiprocess",
     "wsgi.run_once",
 )
-
-# Some servers have the port as a number.
+#: Some servers have the port as a number.
 _NUMBERS = frozenset(
     ("SERVER_PORT", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once")
 )
-_SOMETIMES = frozenset(
-    ("AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_HOST", "REMOTE_USER")
-)
+_SOMETIMES = {
+    "AUTH_TYPE",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "REMOTE_HOST",
+    "REMOTE_USER",
+}
 
 # Values that a task's request gets beside its environ, and what to call them.
 _LABELS = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
@@ -730,7 +739,7 @@ class _Replay(io.RawIOBase):
 
 def _parse_form(request: flask.Request, body: bytes) -> _Form | _LeftOutStream:
     parser = request.make_form_data_parser()
-    parser.stream_factory = lambda *args, **kwargs: io.BytesIO()  # type: ignore
+    parser.stream_factory = lambda *args, **kwargs: io.BytesIO()
     stream, mimetype = io.BytesIO(body), request.mimetype
     try:
         _, fields, files = parser.parse(
@@ -1188,12 +1197,11 @@ task_received.connect(_remember, weak=False)
 def _current_message(args: tuple[t.Any, ...] = ()) -> Context | None:
     """The message that is being worked on. Tasks that are called directly are passed
     over, and eager ones without a context: what they are called in counts."""
-    for task in reversed(_task_stack.stack):
-        for message in reversed(task.request_stack.stack):
-            if not message.called_directly and (
-                not message.is_eager or _header_in(message) is not None
-            ):
-                return message
+    for message in _stacked_messages():
+        if not message.called_directly and (
+            not message.is_eager or _header_in(message) is not None
+        ):
+            return message
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message.
     return args[0] if args and isinstance(args[0], Context) else None
@@ -1367,27 +1375,23 @@ def _open(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
     return opened
 
 
-def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> _Snapshot:
+def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> dict[str, t.Any]:
+    """The snapshot, checked."""
     try:
-        return _Snapshot(decode(payload))
+        parts = decode(payload)
+        body, session = parts.get("body") or {}, parts.get("session")
+        return {
+            "environ": _environ_from(parts["server"], parts["environ"], body),
+            "form": _form_from(body) if "form" in body else None,
+            "session": None if session is None else dict(session),
+            "g": _attributes_from(parts.get("g", {})),
+            "entries": dict(parts.get("signals", {})),
+        }
     except _UNREADABLE as error:
         raise BadContext(
             f"The context cannot be read: {error!r}. Send it as 'capture_context'"
             " gives it."
         ) from error
-
-
-class _Snapshot:
-    """What a payload holds, checked."""
-
-    def __init__(self, parts: dict[str, t.Any]) -> None:
-        body = parts.get("body") or {}
-        session = parts.get("session")
-        self.environ = _environ_from(parts["server"], parts["environ"], body)
-        self.form = _form_from(body) if "form" in body else None
-        self.session = None if session is None else dict(session)
-        self.g = _attributes_from(parts.get("g", {}))
-        self.entries = dict(parts.get("signals", {}))
 
 
 def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -1445,17 +1449,12 @@ def _left_out_from(what: str, size: int | None, reason: str) -> _LeftOutStream:
 
 def _form_from(body: dict[str, t.Any]) -> tuple[list[t.Any], list[t.Any]]:
     fields = [(str(name), str(value)) for name, value in body["form"]]
-    files = [(str(part[0]), _file_from(*part)) for part in body.get("files", ())]
+    files = [(str(part[0]), _file_from(part)) for part in body.get("files", ())]
     return fields, files
 
 
-def _file_from(
-    name: str,
-    filename: str | None,
-    headers: list[t.Any],
-    content: str | None,
-    left_out: list[t.Any] | None,
-) -> FileStorage:
+def _file_from(part: list[t.Any]) -> FileStorage:
+    name, filename, headers, content, left_out = part
     stream = (
         _left_out_from(*left_out) if left_out else io.BytesIO(b64decode(content or ""))
     )
@@ -1476,7 +1475,7 @@ class _Opened:
         self,
         app: flask.Flask,
         carried: _Carried | None,
-        snapshot: _Snapshot | None = None,
+        snapshot: dict[str, t.Any] | None = None,
     ) -> None:
         self.app, self.carried, self.snapshot = app, carried, snapshot
         self.session: t.Any = None
@@ -1485,13 +1484,13 @@ class _Opened:
         self.around: t.Any = app.app_context()
         if snapshot is None:
             return
-        self.session = _restored_session(app, snapshot.session)
-        self.context = _new_request_context(app, snapshot.environ, self.session)
+        self.session = _restored_session(app, snapshot["session"])
+        self.context = _new_request_context(app, snapshot["environ"], self.session)
         if _MERGED:
             self.around = contextlib.nullcontext()
-        if snapshot.form is not None:
+        if snapshot["form"] is not None:
             request = self.context.request
-            fields, files = snapshot.form
+            fields, files = snapshot["form"]
             storage: t.Any = request.parameter_storage_class
             request.form, request.files = storage(fields), storage(files)
             request.data = b""
@@ -1509,13 +1508,13 @@ class _Opened:
         _carried.set(self.carried)
         return self.context
 
-    def _push(self, snapshot: _Snapshot) -> None:
+    def _push(self, snapshot: dict[str, t.Any]) -> None:
         try:
             self.context.push()
-            for name, value in snapshot.g.items():
+            for name, value in snapshot["g"].items():
                 setattr(flask.g, name, value)
             if context_restored.receivers:
-                context_restored.send(self.app, entries=snapshot.entries)
+                context_restored.send(self.app, entries=snapshot["entries"])
         except BaseException as error:
             self._pop(error)
             raise
@@ -1584,14 +1583,10 @@ _MARK = "_flask_task_context"
 _CALLING_ITEMS = {"celery.map", "celery.starmap", "celery.chunks"}
 
 
-class _Options:
-    def __init__(
-        self, app: _AppOption, before_request: bool, after_request: bool
-    ) -> None:
-        _check_app(app)
-        self.app = _behind(app)
-        self.before_request = before_request
-        self.after_request = after_request
+class _Options(t.NamedTuple):
+    app: _AppOption
+    before_request: bool
+    after_request: bool
 
 
 def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.Any]:
@@ -1633,7 +1628,7 @@ def _opens(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
 
 def _is_asked_for(options: _Options, message: Context, args: tuple[t.Any, ...]) -> bool:
     """Whether Celery makes this call for the message, and not some task's code."""
-    task = _task_stack.top
+    task = _innermost_task()
     if task is None or (args and isinstance(args[0], Context)):
         return True  # An errback, maybe in the worker's main process.
     if message.get("task") in _CALLING_ITEMS:
@@ -1704,14 +1699,10 @@ def _run_after_request(context: t.Any, options: _Options) -> None:
 def _decorate(task: t.Any, options: _Options) -> t.Any:
     # The type alone: an ``isinstance`` would make Celery evaluate a lazy task.
     if type(task) is PromiseProxy and not task.__evaluated__():
-        (function,) = object.__getattribute__(task, "_Proxy__args")
-        given = object.__getattribute__(task, "_Proxy__kwargs")
-        _decorate_copies(function, given.get("name"), options)
+        _decorate_copies(*_made_lazily_of(task), options)
         task.__then__(lambda: _decorate_task(task, options))
     elif type(task) is Proxy:
-        finds_task = object.__getattribute__(task, "_Proxy__local")
-        given = inspect.getclosurevars(finds_task).nonlocals
-        _decorate_copies(given["fun"], given["name"], options)
+        _decorate_copies(*_shared_by(task), options)
     elif isinstance(task, Task):
         _decorate_task(task, options)
         _decorate_copies(_function_of(task), task.name, options)
@@ -1766,7 +1757,7 @@ def _refuse(function: t.Any) -> None:
 def _decorate_task(task: t.Any, options: _Options) -> None:
     """Where the same task is defined again, Celery gives the one that it has."""
     mark = getattr(getattr(task, _body_attribute(task)), _MARK, None)
-    if mark is None or vars(mark) != vars(options):
+    if mark != options:
         _decorate_body(task, options)
 
 
@@ -1788,13 +1779,7 @@ def _decorate_copies(
         if task is not None and _function_of(task) is inspect.unwrap(function):
             _decorate_task(task, options)
 
-    # Celery calls these in no order: the copy may not be made yet.
-    connect_on_app_finalize(
-        lambda app: app.on_after_finalize.connect(decorate_copy, weak=False)
-    )
-    for app in _get_active_apps():
-        if app.finalized:
-            decorate_copy(app)
+    _for_each_celery_app(decorate_copy)
 
 
 def _function_of(task: t.Any) -> t.Any:
@@ -1802,12 +1787,10 @@ def _function_of(task: t.Any) -> t.Any:
     return getattr(function, "__func__", function)
 
 
-def _body_attribute(task: t.Any) -> str:
-    # The body beneath autoretry, so that teardown functions see its exception.
-    return "_orig_run" if hasattr(task, "_orig_run") else "run"
-
-
-# -- versions: what depends on Flask's ------------------------------------------
+# -- versions: what depends on one, and private names of Flask, Werkzeug and Celery --
+#
+# Each in a function of its own: since when, why, and what happens when it is gone.
+# ``tests/test_private_names.py`` fails by name then, before a worker does.
 
 # Flask 3.2 merges the request context into the app context.
 _MERGED = hasattr(AppContext, "has_request")
@@ -1827,11 +1810,63 @@ def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
 
 
 def _new_request_context(app: flask.Flask, environ: t.Any, session: t.Any) -> t.Any:
+    """With a session of its own, which Flask then does not open."""
     if not _MERGED:
         return RequestContext(app, environ, session=session)
     request = app.request_class(environ)
     request.json_module = app.json
     return AppContext(app, request=request, session=session)  # type: ignore[call-arg]
+
+
+def _cached_data(request: flask.Request) -> bytes | None:
+    """What ``get_data()`` has kept, in all of Werkzeug: there is no public name for
+    it. Gone, a body that the view has read would be left out."""
+    return vars(request).get("_cached_data")
+
+
+def _stacked_messages() -> t.Iterator[Context]:
+    """The requests of the tasks that are running, the innermost first, in all of
+    Celery. The public ``current_worker_task`` is none in a task that calls itself,
+    before Celery 5.5. Gone, nothing inherits."""
+    for task in reversed(_task_stack.stack):
+        yield from reversed(task.request_stack.stack)
+
+
+def _innermost_task() -> t.Any:
+    """As ``celery.current_task``, which is a proxy that hides the task's ``__call__``."""
+    return _task_stack.top
+
+
+def _body_attribute(task: t.Any) -> str:
+    """Since Celery 4 the body beneath autoretry is ``_orig_run``. Gone, teardown
+    functions would see ``Retry`` in place of the error."""
+    return "_orig_run" if hasattr(task, "_orig_run") else "run"
+
+
+def _made_lazily_of(proxy: t.Any) -> tuple[t.Any, str | None]:
+    """The function and the name of ``@app.task`` on an app that is not finalized, in
+    all of Celery. Gone, decorating above it fails at import."""
+    (function,) = object.__getattribute__(proxy, "_Proxy__args")
+    return function, object.__getattribute__(proxy, "_Proxy__kwargs").get("name")
+
+
+def _shared_by(proxy: t.Any) -> tuple[t.Any, str | None]:
+    """The same of ``@shared_task``."""
+    finds_task = object.__getattribute__(proxy, "_Proxy__local")
+    given = inspect.getclosurevars(finds_task).nonlocals
+    return given["fun"], given["name"]
+
+
+def _for_each_celery_app(decorate: t.Callable[..., None]) -> None:
+    """Those that are finalized, and those that will be, as ``shared_task`` does it in
+    all of Celery."""
+    # Celery calls these in no order: a task may not be made yet.
+    connect_on_app_finalize(
+        lambda app: app.on_after_finalize.connect(decorate, weak=False)
+    )
+    for app in _get_active_apps():
+        if app.finalized:
+            decorate(app)
 
 
 #: Since Python 3.14 reading a signature evaluates annotations, which may name what is
@@ -1846,7 +1881,8 @@ _UNEVALUATED: dict[str, t.Any] = (
 @contextlib.contextmanager
 def _celery_app_kept() -> t.Iterator[None]:
     """A factory that makes a Celery app makes it the current one, or the default one:
-    not for the task that has just loaded it."""
+    not for the task that has just loaded it. In all of Celery, which has no public name
+    for "none yet"."""
     current, default = _state._tls.current_app, _state.default_app
     try:
         yield
@@ -1854,8 +1890,3 @@ def _celery_app_kept() -> t.Iterator[None]:
         if current or default:
             _state._set_current_app(current)
             _state.set_default_app(default)
-
-
-def _cached_data(request: flask.Request) -> bytes | None:
-    """What ``get_data()`` has kept; Werkzeug has no public name for it."""
-    return vars(request).get("_cached_data")
