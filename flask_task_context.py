@@ -47,6 +47,7 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from importlib import import_module
 from itertools import chain
+from traceback import clear_frames
 from urllib.parse import quote
 from urllib.parse import unquote
 from urllib.parse import unquote_plus
@@ -63,6 +64,7 @@ from celery.exceptions import Ignore
 from celery.local import PromiseProxy
 from celery.local import Proxy
 from celery.signals import before_task_publish
+from celery.signals import task_prerun
 from celery.signals import task_received
 from click import ClickException
 from flask.app import Flask
@@ -527,11 +529,34 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _request_context() -> t.Any:
-    """The context of the active request, or ``None``."""
-    return _active_context() if flask.has_request_context() else None
+    """The context of the live request, or ``None``: one that was pushed in this process
+    before the message began is nobody's."""
+    context = _active_context() if flask.has_request_context() else None
+    return None if context is _before.get()[0] else context
+
+
+def _app_context() -> t.Any:
+    """The active app context, in the same way."""
+    context = _active_app_context() if flask.has_app_context() else None
+    return None if context is _before.get()[1] else context
 
 
 def _capture(context: t.Any) -> str:
+    try:
+        return _sealed_request(context)
+    except CaptureError as error:
+        _forget_variables(error)
+        raise
+
+
+def _forget_variables(error: BaseException | None) -> None:
+    """Error reports write out the variables of each frame, which are the visitor's."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__
+
+
+def _sealed_request(context: t.Any) -> str:
     settings = _settings(context.app)
     request = context.request
     parts: dict[str, t.Any] = {
@@ -1111,13 +1136,19 @@ class _Carried:
     ) -> None:
         #: "" for none; ``None`` for none, whatever is asked for.
         self.header = header
-        #: The request that it stands for; ``None`` outside of any.
-        self.context = context
+        #: The request that it stands for; ``None`` outside of any. Not its context, of
+        #: which ``copy_current_request_context`` makes another.
+        self.request = context and context.request
         #: The message that has opened its request, or its app context, here.
         self.message_id = message_id
 
 
 _SILENT = _Carried(None)
+
+#: The request and the app context that were active when the message began.
+_before: contextvars.ContextVar[tuple[t.Any, t.Any]] = contextvars.ContextVar(
+    "before", default=(None, None)
+)
 _carried: contextvars.ContextVar[_Carried | None] = contextvars.ContextVar(
     "carried", default=None
 )
@@ -1136,10 +1167,13 @@ def _is_silent() -> bool:
 
 def _send(send: t.Callable[[], R], own: t.Any) -> R:
     """What is sent by this call carries its own context, or else the current request."""
+    if own is None and _is_silent():
+        return send()
     outer, context = _carried.get(), _request_context()
     if own is None:
-        own = capture_context().get(_HEADER, "") if context else _inherited() or ""
+        own = _capture(context) if context else _inherited() or ""
     _carried.set(_Carried(own, context, outer.message_id if outer else None))
+    del own  # An error report would write it out.
     try:
         return send()
     finally:
@@ -1153,7 +1187,7 @@ def _inherited() -> t.Any:
     carried, context = _carried.get(), _request_context()
     if _is_silent():
         return ""
-    if carried is not None and carried.context is context:
+    if carried is not None and carried.request is (context and context.request):
         return carried.header
     if context is None:
         return _header_in(_current_message())
@@ -1190,7 +1224,14 @@ def _remember(request: t.Any = None, **signal: t.Any) -> None:
     _received[request.id] = request
 
 
+def _begin(task: t.Any = None, **signal: t.Any) -> None:
+    if not task.request.is_eager:
+        _before.set((None, None))
+        _before.set((_request_context(), _app_context()))
+
+
 before_task_publish.connect(_add_header, weak=False)
+task_prerun.connect(_begin, weak=False)
 task_received.connect(_remember, weak=False)
 
 
@@ -1227,7 +1268,8 @@ def _header_of(headers: t.Mapping[str, t.Any] | None) -> t.Any:
 
 def _own_headers(task: t.Any) -> t.Any:
     """Those that a signature has among its options."""
-    return (getattr(task, "options", None) or {}).get("headers")
+    options = task.get("options") if isinstance(task, dict) else None
+    return options.get("headers") if options else None
 
 
 def _check_headers(headers: t.Any) -> None:
@@ -1304,7 +1346,7 @@ def _load(source: t.Callable[[], flask.Flask] | str | None) -> flask.Flask:
         if source not in _loaded:
             with _celery_app_kept():
                 app = source() if callable(source) else _import_app(source)
-            _loaded[source] = app
+            _loaded[source] = _behind(app)
         app = _loaded[source]
     if not isinstance(app, Flask):
         raise TypeError(
@@ -1358,10 +1400,19 @@ _UNREADABLE = (
 def _open(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
     """The request that the header stands for, or an app context: of its own for a
     message that asks for it, else the active one where that is the app's."""
+    try:
+        return _opening(carried, option)
+    except BadContext as error:
+        _forget_variables(error)
+        raise
+
+
+def _opening(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
     asked = carried.message_id is not None
     if carried.header in ("", None):
         app = _find_app(option, asked=asked)
-        if not asked and flask.has_app_context() and flask.current_app == app:
+        active = None if asked else _app_context()
+        if active is not None and active.app == app:
             return contextlib.nullcontext()
         return _Opened(app, carried if asked else _carried.get())
     sealed = _Sealed(carried.header)
@@ -1371,7 +1422,7 @@ def _open(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
         return _Opened(app, carried)
     snapshot = _decode(_unseal(sealed, settings), settings.decode)
     opened = _Opened(app, carried, snapshot)
-    carried.context = opened.context
+    carried.request = opened.context.request
     return opened
 
 
@@ -1497,6 +1548,8 @@ class _Opened:
 
     def __enter__(self) -> t.Any:
         self.outer = _carried.get()
+        if self.outer and self.carried and self.carried.message_id is None:
+            self.carried.message_id = self.outer.message_id
         _carried.set(_SILENT)
         try:
             self.around.__enter__()
@@ -1579,8 +1632,6 @@ class _SessionCopy:
 # -- run: a task's body, in its request ----------------------------------------
 
 _MARK = "_flask_task_context"
-#: Celery's own tasks, which call others directly.
-_CALLING_ITEMS = {"celery.map", "celery.starmap", "celery.chunks"}
 
 
 class _Options(t.NamedTuple):
@@ -1598,7 +1649,7 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
         bound = functools.partial(body, *args, **kwargs)
         # A copy, so that nothing stays pushed whatever ends the task: a soft time
         # limit can strike between any two steps.
-        return contextvars.copy_context().run(_work, bound, opens, options)
+        return _copied_context().run(_work, bound, opens, options)
 
     # Celery reads the arguments to check from this, and not from __wrapped__: so what
     # a decorator below gives is not asked for.
@@ -1611,32 +1662,32 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
 def _opens(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
     """What this call opens. ``None`` where it runs as it is: in its caller's request,
     or in what its message has opened already."""
+    if _is_silent() and flask.has_app_context():
+        return None
     message, carried = _current_message(args), _carried.get()
     header = _header_in(message)
     if message is not None and not message.is_eager:
         # By its id: a task that calls itself gets a copy of the message.
         if carried is not None and carried.message_id == message.id:
             return None
-        if _is_asked_for(options, message, args):
+        if _is_asked_for(options, message):
             return _Carried("" if header is None else header, message_id=message.id)
-    if flask.has_request_context():
+    if _request_context() is not None:
         return None
     if header is None and carried is not None:
         header = carried.header  # Of a call with ``headers=`` that runs eagerly.
     return _Carried(header)
 
 
-def _is_asked_for(options: _Options, message: Context, args: tuple[t.Any, ...]) -> bool:
-    """Whether Celery makes this call for the message, and not some task's code."""
+def _is_asked_for(options: _Options, message: Context) -> bool:
+    """Whether this is the body of the message's own task, which a base class may have
+    put into a request or an app context of its own."""
     task = _innermost_task()
-    if task is None or (args and isinstance(args[0], Context)):
-        return True  # An errback, maybe in the worker's main process.
-    if message.get("task") in _CALLING_ITEMS:
-        return True
-    if message not in task.request_stack.stack:
-        return False
+    if task is None:
+        return True  # An errback in the worker's main process.
     bodies = (getattr(task, name, None) for name in ("_orig_run", "run", "__call__"))
-    return any(getattr(each, _MARK, None) is options for each in bodies)
+    marked = any(getattr(each, _MARK, None) is options for each in bodies)
+    return marked and message in task.request_stack.stack
 
 
 def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.Any:
@@ -1662,19 +1713,22 @@ def _silence() -> t.Iterator[None]:
 def _run_before_request(context: t.Any, options: _Options) -> None:
     if context is None or not options.before_request:
         return
-    try:
-        with _silence():
+    with _silence():
+        try:
             answer = _call_hooks(context, "preprocess_request")
-    except HTTPException as error:
-        raise _refusal("aborted", error.response or str(error)) from error
-    if answer is not None:
-        raise _refusal("answered", answer)
+        except HTTPException as error:
+            raise _refusal(context, "aborted", error) from error
+        if answer is not None:
+            raise _refusal(context, "answered", answer)
 
 
-def _refusal(verb: str, answer: t.Any) -> RequestRefused:
+def _refusal(context: t.Any, verb: str, answer: t.Any) -> RequestRefused:
+    response = context.app.make_response(answer)
+    to = f" to {response.location!r}" if response.location else ""
     return RequestRefused(
-        f"A before-request function {verb} the task's request with {answer!r}: let it"
-        " pass, or leave out 'before_request=True' of the task."
+        f"A before-request function {verb} the task's request with"
+        f" {response.status!r}{to}: let it pass, or leave out 'before_request=True' of"
+        " the task."
     )
 
 
@@ -1796,6 +1850,7 @@ def _function_of(task: t.Any) -> t.Any:
 _MERGED = hasattr(AppContext, "has_request")
 _proxy: t.Any = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
 _active_context = _proxy._get_current_object
+_active_app_context = flask.globals.app_ctx._get_current_object  # type: ignore[attr-defined]
 
 
 def _session_attribute(context: t.Any) -> str:
@@ -1816,6 +1871,20 @@ def _new_request_context(app: flask.Flask, environ: t.Any, session: t.Any) -> t.
     request = app.request_class(environ)
     request.json_module = app.json
     return AppContext(app, request=request, session=session)  # type: ignore[call-arg]
+
+
+def _copied_context() -> contextvars.Context:
+    """The context variables, without a request that was pushed in this process before
+    the message began. Before Flask 3.2, whose app context hides it; gone, the task would
+    see that request beside its own app context."""
+    copied = contextvars.copy_context()
+    if _MERGED or not flask.has_request_context() or _request_context() is not None:
+        return copied
+    kept = contextvars.Context()
+    for variable in copied:
+        if variable is not flask.globals._cv_request:
+            kept.run(variable.set, copied[variable])
+    return kept
 
 
 def _cached_data(request: flask.Request) -> bytes | None:

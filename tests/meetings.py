@@ -14,11 +14,14 @@ from celery import Celery
 from celery.exceptions import Ignore
 
 import flask_task_context
+from flask_task_context import apply_async_with_context
 from flask_task_context import delay_with_context
 from flask_task_context import with_request_context
 
 HOOKS = ("before_request", "after_request", "teardown_request")
-SENDS = ("delay", "AUTO", "delay_with_context", "internal request")
+SENDS = ("call", "delay", "AUTO", "delay_with_context", "own delay", "internal request")
+#: Those that carry the request where a view sends.
+CAPTURING = ("AUTO", "delay_with_context", "own delay")
 TENANTS = ("north", "south")
 
 
@@ -47,7 +50,9 @@ def add_hooks(app: flask.Flask, tasks: t.Any) -> None:
 
     def write_down(send: str) -> None:
         record = tasks["record"]
-        if send == "delay":
+        if send == "call":
+            record(flask.request.path)
+        elif send == "delay":
             record.delay(flask.request.path)
         elif send == "AUTO":
             app.config["TASK_CONTEXT_AUTO"] = True
@@ -55,6 +60,8 @@ def add_hooks(app: flask.Flask, tasks: t.Any) -> None:
             app.config["TASK_CONTEXT_AUTO"] = False
         elif send == "delay_with_context":
             delay_with_context(record, flask.request.path)
+        elif send == "own delay":
+            delay_with_context(tasks["record by its own delay"], flask.request.path)
         else:
             path = flask.request.path
             with app.test_request_context("/internal"):
@@ -87,6 +94,13 @@ class FlaskTask(celery.Task):  # type: ignore[misc]
     def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
         with self.app.shop.app_context():
             return self.run(*args, **kwargs)
+
+
+class OwnDelay(celery.Task):  # type: ignore[misc]
+    """Sends with the request, whoever calls ``delay``."""
+
+    def delay(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        return apply_async_with_context(self, args, kwargs)
 
 
 class Both(celery.Task):  # type: ignore[misc]
@@ -141,6 +155,26 @@ def create_celery(apps: dict[str, flask.Flask], **conf: t.Any) -> Celery:
             self(depth - 1) if depth % 2 else self.run(depth - 1)
         return flask.g.nodes
 
+    def restores(self: t.Any, headers: t.Any, again: bool = True) -> t.Any:
+        """Opens another request, and calls itself there in every way."""
+        if not again:
+            return place()
+
+        def eagerly(*args: t.Any) -> t.Any:
+            return self.apply(args).get(disable_sync_subtasks=False)
+
+        with flask_task_context.restore_context(headers):
+            calls = self.run, self, eagerly
+            return [place(), *(call(None, False) for call in calls)]
+
+    def unnamed(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+        """A decorator without ``functools.wraps``."""
+
+        def unnamed(*args: t.Any) -> t.Any:
+            return function(*args)
+
+        return unnamed
+
     def twice(self: t.Any) -> str:
         """A mail that must not be sent twice, and a hook that fails."""
         note("sent")
@@ -167,6 +201,8 @@ def create_celery(apps: dict[str, flask.Flask], **conf: t.Any) -> Celery:
 
     for function in (record, mail):
         task(function, {"app": apps["shop"], "before_request": True})
+    options = {"app": apps["shop"], "before_request": True}
+    task(record, options, name="record by its own delay", base=OwnDelay)
     for function in (mark, noted, where, walk):
         task(function)
     task(where, {"app": apps["admin"]}, name="pinned")
@@ -177,6 +213,9 @@ def create_celery(apps: dict[str, flask.Flask], **conf: t.Any) -> Celery:
     task(remember, {"app": apps["shop"]})
     task(remember, {"app": apps["shop"]}, base=FlaskTask, name="remember of FlaskTask")
     task(sends_on)
+    task(restores, bind=True)
+    hidden = with_request_context(app=apps["shop"])(remember)
+    app.task(unnamed(hidden), name="remember, unnamed", shared=False)
     task(twice, bind=True, autoretry_for=(ConnectionError,), default_retry_delay=0)
     task(ending, bind=True)
     add_hooks(apps["shop"], app.tasks)
@@ -190,6 +229,8 @@ def start_worker_process() -> Celery:
     settings = json.loads(os.environ["SHOP_SETTINGS"])
     apps = create_apps()
     apps["shop"].teardown_appcontext(TORN.append)
-    if os.environ["PUSHED"]:
+    if os.environ["PUSHED"] == "request":
+        apps["shop"].test_request_context("/", "http://pushed/").push()
+    elif os.environ["PUSHED"]:
         apps[os.environ["PUSHED"]].app_context().push()
     return create_celery(apps, **settings["celery"])

@@ -28,10 +28,8 @@ OWN = "http://own/"
 KINDS = {"decorated": with_request_context, "plain": lambda function: function}
 #: Where the code starts: a way to be reached, decorated or not, with and without a
 #: context in the message.
-STARTS = [
-    *itertools.product(("task", "errback"), KINDS, (VISITOR, None)),
-    *itertools.product(("map", "starmap", "chunks"), ("decorated",), (VISITOR, None)),
-]
+HOWS = ("task", "errback", "map", "starmap", "chunks")
+STARTS = list(itertools.product(HOWS, KINDS, (VISITOR, None)))
 #: Celery's own base class, and the one of Flask's documentation.
 BASES = ("Task", "FlaskTask")
 #: On the way: a request or another app's context that it pushes, and calls.

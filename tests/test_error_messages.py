@@ -587,7 +587,7 @@ NEWER = (
     f" ({flask_task_context.__version__}) reads up to 1: update it in the worker first."
 )
 ANSWERED = (
-    "A before-request function answered the task's request with 'closed today': let it"
+    "A before-request function answered the task's request with '200 OK': let it"
     " pass, or leave out 'before_request=True' of the task."
 )
 NOT_SIGNED = (
@@ -747,15 +747,15 @@ IN_THE_WORKER = [
         "a before-request function that aborts",
         refused(lambda: flask.abort(403, "closed")),
         RequestRefused,
-        "A before-request function aborted the task's request with '403 Forbidden:"
-        " closed': let it pass, or leave out 'before_request=True' of the task.",
+        "A before-request function aborted the task's request with '403 FORBIDDEN':"
+        " let it pass, or leave out 'before_request=True' of the task.",
     ),
     Message(
         "a before-request function that aborts with a response",
         refused(lambda: flask.abort(TO_LOGIN)),
         RequestRefused,
-        f"A before-request function aborted the task's request with {TO_LOGIN!r}: let it"
-        " pass, or leave out 'before_request=True' of the task.",
+        "A before-request function aborted the task's request with '302 FOUND' to"
+        " '/login': let it pass, or leave out 'before_request=True' of the task.",
     ),
     Message(
         "a task that changes the session",

@@ -143,7 +143,7 @@ def test_before_request_loads_what_the_view_had(plain_shop: Shop) -> None:
     assert without.apply(headers=headers).get() is None
 
 
-@pytest.mark.parametrize("how", ["answer", "abort"])
+@pytest.mark.parametrize("how", ["answer", "abort", "redirect", "abort by a redirect"])
 def test_before_request_refuses_the_task(plain_shop: Shop, how: str) -> None:
     """An answer or an abort of a before-request function keeps the body from running."""
     ran: list[int] = []
@@ -154,13 +154,20 @@ def test_before_request_refuses_the_task(plain_shop: Shop, how: str) -> None:
             return None
         if how == "abort":
             flask.abort(403)
-        return "closed today"
+        if how == "abort by a redirect":
+            flask.abort(flask.redirect("/login"))
+        return flask.redirect("/login") if how == "redirect" else "closed today"
 
     headers = plain_shop.capture()
     init_app(plain_shop.flask)
     decorate = with_request_context(before_request=True)
     task = plain_shop.task(decorate(lambda: ran.append(1)), name="refused")
-    match = "403 Forbidden" if how == "abort" else "answered .* 'closed today'"
+    match = {
+        "abort": "aborted the task's request with '403 FORBIDDEN': let it",
+        "answer": "answered the task's request with '200 OK': let it",
+        "redirect": "answered the task's request with '302 FOUND' to '/login': let it",
+        "abort by a redirect": "aborted .* with '302 FOUND' to '/login': let it",
+    }[how]
     with pytest.raises(RequestRefused, match=match):
         task.apply(headers=headers).get()
     assert ran == []

@@ -8,6 +8,8 @@ import typing as t
 import flask
 import pytest
 from celery import Celery
+from celery import chain
+from celery import chord
 
 from flask_task_context import capture_context
 from flask_task_context import delay_with_context
@@ -17,12 +19,9 @@ from tests.conftest import celery_settings
 from tests.ways import lines_of
 
 WORKERS = {
-    "redis, prefork": ("redis", "--pool=prefork", ""),
-    "rabbitmq, threads, the shop's context pushed": (
-        "rabbitmq",
-        "--pool=threads",
-        "shop",
-    ),
+    "redis, prefork, a request pushed": ("redis", "--pool=prefork", "request"),
+    "rabbitmq, threads": ("rabbitmq", "--pool=threads", ""),
+    "rabbitmq, prefork, the shop's context pushed": ("rabbitmq", "", "shop"),
     "redis, solo, the admin's context pushed": ("redis", "--pool=solo", "admin"),
 }
 
@@ -56,7 +55,7 @@ def running(
     worker = Worker(
         settings,
         folder / "worker.log",
-        pool,
+        pool or "--pool=prefork",
         "-c1",
         module="tests.meetings_worker",
         environ={"NOTES": str(folder / "notes"), "PUSHED": pushed},
@@ -66,8 +65,11 @@ def running(
 
 
 @pytest.fixture
-def site(running: tuple[t.Any, t.Any]) -> t.Iterator[Site]:
+def site(
+    running: tuple[t.Any, t.Any], monkeypatch: pytest.MonkeyPatch
+) -> t.Iterator[Site]:
     settings, notes = running
+    monkeypatch.setenv("NOTES", str(notes))
     apps = meetings.create_apps()
     celery = meetings.create_celery(apps, **settings)
     site = Site(celery, apps, notes)
@@ -88,7 +90,7 @@ def test_a_hook_that_sends_a_task_makes_no_chain(
     what hooks send from a task carries no request, so that nothing goes on for ever."""
     path = f"/visit/{hook}/{send}"
     assert site.apps["shop"].test_client().get(path).status_code == 200
-    captured = send in ("AUTO", "delay_with_context")
+    captured = send in meetings.CAPTURING
     # The visit's own, the mail's, and where the visit's carries the request its own.
     expected = 2 + captured
     seen = site.noted(1 + expected)
@@ -164,7 +166,9 @@ def test_g_of_another_app_does_not_travel(site: Site) -> None:
 # -- contexts that were pushed -------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", ["remember", "remember of FlaskTask"])
+@pytest.mark.parametrize(
+    "task", ["remember", "remember of FlaskTask", "remember, unnamed"]
+)
 def test_a_message_without_a_context_has_an_app_context_of_its_own(
     site: Site, task: str
 ) -> None:
@@ -176,6 +180,26 @@ def test_a_message_without_a_context_has_an_app_context_of_its_own(
         assert left is None
         torn.append(count)
     assert torn[0] < torn[1] < torn[2]
+
+
+def test_what_follows_a_task_keeps_its_request(site: Site) -> None:
+    """Steps, callbacks and a chord's body are sent after the task's body: a request that
+    was pushed when the process began is not nearer than their message."""
+    where, noted = site.tasks["where"], site.tasks["noted"]
+    here = "shop: http://shop/"
+    with site.apps["shop"].test_request_context("/", "http://shop/"):
+        canvas = chain(where.si(), where.si().set(link=noted.si()))
+        result = delay_with_context(canvas)
+        delay_with_context(chord([where.si(), where.si()], noted.si()))
+    assert result.get(timeout=30) == result.parent.get(timeout=30) == here
+    assert site.noted(2) == [[here], [here]]
+
+
+def test_a_request_that_a_task_opens_is_nearest(site: Site) -> None:
+    """Inside ``restore_context`` a task that calls itself stays in that request."""
+    with site.apps["north"].test_request_context("/", "http://north/"):
+        headers = capture_context()
+    assert site.ask("restores", headers) == ["north: http://north/"] * 4
 
 
 # -- once for a message --------------------------------------------------------------

@@ -81,8 +81,7 @@ def test_what_the_worker_pushed_at_import_is_covered(
             assert [before, after] == [cell.url, cell.url]
         for kind in ways.LABELS:
             seen = lab.tasks[f"{kind}.nap"].delay(0).get(timeout=30, interval=0.02)
-            inherits = pushed == "request" and pool != "threads"
-            assert seen[1] == ("http://pushed/" if inherits else "app context")
+            assert seen[1] == "app context"
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
