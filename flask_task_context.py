@@ -32,6 +32,7 @@ import hmac
 import inspect
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -44,6 +45,13 @@ from base64 import b64decode
 from base64 import b64encode
 from base64 import urlsafe_b64decode
 from base64 import urlsafe_b64encode
+from copy import copy
+from datetime import date
+from datetime import datetime
+from datetime import timedelta
+from datetime import timezone
+from decimal import Decimal
+from difflib import get_close_matches
 from hashlib import sha256
 from importlib import import_module
 from itertools import chain
@@ -51,6 +59,8 @@ from traceback import clear_frames
 from urllib.parse import quote
 from urllib.parse import unquote
 from urllib.parse import unquote_plus
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import flask
 from blinker import Namespace
@@ -61,6 +71,7 @@ from celery._state import _task_stack
 from celery._state import connect_on_app_finalize
 from celery.app.task import Context
 from celery.exceptions import Ignore
+from celery.exceptions import TaskPredicate
 from celery.local import PromiseProxy
 from celery.local import Proxy
 from celery.signals import before_task_publish
@@ -70,13 +81,15 @@ from click import ClickException
 from flask.app import Flask
 from flask.cli import ScriptInfo
 from flask.ctx import AppContext
-from flask.ctx import RequestContext
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSession
+from flask.sessions import SessionInterface
 from flask.sessions import session_json_serializer
 from itsdangerous import Signer
+from markupsafe import Markup
 from werkzeug.datastructures import FileStorage
 from werkzeug.datastructures import Headers
+from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
@@ -181,6 +194,7 @@ def init_app(app: flask.Flask, name: str | None = None) -> None:
             f"The app's name is {name!r}: make it a string that is not empty."
         )
     app = _behind(app)
+    _check_names(app.config)
     settings = _Settings(name or app.name, _config_of(app))
     _seal("", settings)
     app.extensions[_HEADER] = settings
@@ -360,10 +374,12 @@ _EXCLUDE = (
 _DEFAULTS = {
     "SECRET_KEY_FALLBACKS": None,
     "TASK_CONTEXT_AUTO": False,
+    "TASK_CONTEXT_BODY": True,
     "TASK_CONTEXT_ENCRYPT": False,
     "TASK_CONTEXT_EXCLUDE": _EXCLUDE,
     "TASK_CONTEXT_G": (),
     "TASK_CONTEXT_MAX_SIZE": 64 * 1024,
+    "TASK_CONTEXT_SESSION": True,
 }
 
 
@@ -372,6 +388,7 @@ def _settings(app: flask.Flask) -> _Settings:
     config = _config_of(app)
     settings: _Settings | None = app.extensions.get(_HEADER)
     if settings is None or settings.config != config:
+        _check_names(app.config)
         name = app.name if settings is None else settings.name
         settings = app.extensions[_HEADER] = _Settings(name, config)
     return settings
@@ -381,7 +398,17 @@ def _config_of(app: flask.Flask) -> dict[str, t.Any]:
     config = {key: app.config.get(key, value) for key, value in _DEFAULTS.items()}
     config["SECRET_KEY"] = app.secret_key
     config["serializer"] = getattr(app.session_interface, "serializer", None)
+    config["unknown"] = len(app.config)  # Another name may have come.
     return config
+
+
+def _check_names(names: t.Iterable[str]) -> None:
+    for name in names:
+        if name.startswith("TASK_CONTEXT_") and name not in _DEFAULTS:
+            nearest = get_close_matches(name, _DEFAULTS, n=1, cutoff=0)[0]
+            raise ValueError(
+                f"There is no setting {name!r}: {nearest!r} is the nearest."
+            )
 
 
 class _Settings:
@@ -396,6 +423,8 @@ class _Settings:
         self.name = name
         self.auto = _flag(config, "TASK_CONTEXT_AUTO")
         self.max_size = _size(config, "TASK_CONTEXT_MAX_SIZE")
+        self.body = _flag(config, "TASK_CONTEXT_BODY")
+        self.session = _names_or_flag(config, "TASK_CONTEXT_SESSION")
         self.g = _attributes(config, "TASK_CONTEXT_G")
         self.keys = [_Key(secret) for secret in _secret_keys(config)]
         encrypt = _flag(config, "TASK_CONTEXT_ENCRYPT")
@@ -404,13 +433,15 @@ class _Settings:
                 f"TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app {name!r} has"
                 " none: set one before 'init_app', the same in every process."
             )
-        self.kind = "encrypted" if encrypt else "signed" if self.keys else "plain"
+        self.kind = "encrypted" if encrypt else "signed" if self.keys else "unsigned"
         key_id = self.keys[0].id if self.keys else ""
         self.prefix = f"{_FORMAT}:{self.kind}:{quote(name, safe='')}:{key_id}"
         # What cannot be read needs no exclusion.
-        patterns = _names(config, "TASK_CONTEXT_EXCLUDE")
-        self.excluded = excluded = _matcher(() if encrypt else patterns)
-        self.excludes = bool(patterns) and not encrypt
+        patterns = () if encrypt else _names(config, "TASK_CONTEXT_EXCLUDE")
+        self.excludes = bool(patterns)
+        self.excluded = excluded = _matcher(patterns)
+        # Without the cookie, which never travels, CSRF tokens are worth nothing.
+        self.excluded_key = _matcher(patterns, but=("csrf", "xsrf"))
         # A "Proxy:" header cannot be told from the server's own HTTP_PROXY.
         self.travels = functools.lru_cache(maxsize=1024)(
             lambda key: (
@@ -420,11 +451,7 @@ class _Settings:
                 )
             )
         )
-        serializer = config["serializer"]
-        if not isinstance(serializer, TaggedJSONSerializer):
-            serializer = session_json_serializer
-        self.serializer: TaggedJSONSerializer = serializer
-        self.decode = json.JSONDecoder(object_hook=serializer.untag).decode
+        self.values = _Values(config["serializer"])
         self.room = _room(self)
 
 
@@ -432,6 +459,20 @@ def _flag(config: dict[str, t.Any], key: str) -> bool:
     if config[key] not in (True, False, None):
         raise TypeError(f"{key} is {config[key]!r}: make it True or False.")
     return bool(config[key])
+
+
+def _names_or_flag(config: dict[str, t.Any], key: str) -> tuple[str, ...] | None:
+    """``None`` for all."""
+    if config[key] in (True, None):
+        return None
+    if config[key] is False:
+        return ()
+    try:
+        return _names(config, key)
+    except TypeError:
+        raise TypeError(
+            f"{key} is {config[key]!r}: make it True, False or a list of names."
+        ) from None
 
 
 def _size(config: dict[str, t.Any], key: str) -> int:
@@ -478,15 +519,25 @@ def _is_attribute(name: str) -> bool:
     return name.isidentifier() and not name.startswith("__")
 
 
-def _matcher(patterns: tuple[str, ...]) -> t.Callable[[str], bool]:
+def _matcher(
+    patterns: tuple[str, ...], but: tuple[str, ...] = ()
+) -> t.Callable[[str], bool]:
     """Whether a name fits a pattern, in whatever spelling or case: ``*api-key*``
-    fits ``X_API_KEY``, ``apiKey`` and ``Api Key``."""
+    fits ``X_API_KEY``, ``apiKey`` and ``Api Key``.
+
+    :param but: words of names that do not.
+    """
     if not patterns:
         return lambda name: False
     regexes = (".*".join(map(_fold, pattern.split("*"))) for pattern in patterns)
     matches = re.compile("|".join(regexes)).fullmatch
-    cached = functools.lru_cache(maxsize=1024)(lambda name: bool(matches(_fold(name))))
-    return lambda name: (cached if len(name) < 100 else cached.__wrapped__)(name)
+
+    def fits(name: str) -> bool:
+        folded = _fold(name)
+        return bool(matches(folded)) and not any(word in folded for word in but)
+
+    cached = functools.lru_cache(maxsize=1024)(fits)
+    return lambda name: (cached if len(name) < 100 else fits)(name)
 
 
 def _fold(name: str) -> str:
@@ -522,9 +573,13 @@ _SOMETIMES = {
     "REMOTE_USER",
 }
 
-# Values that a task's request gets beside its environ, and what to call them.
-_LABELS = {"session": "session[{!r}]", "g": "g.{}", "signals": "signal entry {!r}"}
-_UNTAGGED = {str, int, float, bool, type(None)}
+#: Values that a task's request gets beside its environ: what to call them, and what
+#: leaves them out.
+_LABELS = {
+    "session": ("session[{!r}]", "TASK_CONTEXT_SESSION"),
+    "g": ("g.{}", "TASK_CONTEXT_G"),
+    "signals": ("signal entry {!r}", "the entries of 'context_captured'"),
+}
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -558,51 +613,84 @@ def _forget_variables(error: BaseException | None) -> None:
 
 def _sealed_request(context: t.Any) -> str:
     settings = _settings(context.app)
-    request = context.request
+    request, missing = context.request, _Missing()
     parts: dict[str, t.Any] = {
-        "server": _server_of(request.environ),
-        "environ": _environ_of(request.environ, settings.travels),
+        # In an order of its own: names would double the size of most requests.
+        "server": list(map(request.environ.get, _ALWAYS)),
+        "environ": _environ_of(request.environ, settings, missing),
     }
     if (session := _session_values(context)) is not None:
-        parts["session"] = session
+        parts["session"] = _chosen(session, settings, missing)
     if settings.g and (values := _g_values(context.app, settings.g)):
         parts["g"] = values
     if context_captured.receivers:
         parts["signals"] = {}
         context_captured.send(context.app, entries=parts["signals"])
-    payload = _encode_parts(parts, settings.serializer)
+    payload = _encode_parts(parts, settings, missing)
     room = settings.room - len(payload) - len(',"body":')
-    if body := _encode_body(request, max(room, 0), settings):
+    if body := _encode_body(request, max(room, 0), settings, missing):
         payload = f'{payload[:-1]},"body":{body}}}'
+    named = f',"missing":{_encode(missing.names)}}}' if missing.names else ""
+    if named and len(payload) + len(named) <= settings.room:
+        payload = payload[:-1] + named
     header = _seal(payload, settings)
     if len(header) > settings.max_size:
         raise _too_large(len(header), parts, settings)
     return header
 
 
-def _server_of(environ: dict[str, t.Any]) -> list[t.Any]:
-    """What every request has, in an order of its own: names would double its size."""
-    return list(map(environ.get, _ALWAYS))
+class _Missing:
+    """The names of what is left out, under the setting that does it."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+
+    def add(self, setting: str, name: str) -> None:
+        names, name = self.names.setdefault(setting, []), name[:60]
+        if name not in names and len(names) < 20:
+            names.append(name)
+
+    def noting(
+        self, excluded: t.Callable[[str], bool], what: str
+    ) -> t.Callable[[str], bool]:
+        def noting(name: str) -> bool:
+            if excluded(name):
+                self.add("TASK_CONTEXT_EXCLUDE", f"{what} {name!r}")
+                return True
+            return False
+
+        return noting
 
 
 def _environ_of(
-    environ: dict[str, t.Any], travels: t.Callable[[str], bool]
+    environ: dict[str, t.Any], settings: _Settings, missing: _Missing
 ) -> dict[str, str]:
     # wsgiref mixes the process environment into every request's, PATH among it. Under
     # real CGI it *is* the request.
     mixed = "PATH" in environ and "GATEWAY_INTERFACE" not in os.environ
     process = os.environ if mixed else {}
-    return {
+    variables = {
         key: value
         for key, value in environ.items()
-        if travels(key) and isinstance(value, str) and process.get(key) != value
+        if settings.travels(key)
+        and isinstance(value, str)
+        and process.get(key) != value
     }
+    for key in environ:
+        if key[:5] == "HTTP_" and settings.excluded(key[5:]):
+            name = key[5:].replace("_", "-").title()
+            missing.add("TASK_CONTEXT_EXCLUDE", f"header {name!r}")
+    return variables
 
 
 def _session_values(context: t.Any) -> dict[str, t.Any] | None:
-    session = getattr(context, _session_attribute(context))
+    session = _session_of(context)
     # It is None while a session interface opens it.
-    if session is None or _has_no_session(context.app, session):
+    if session is None:
+        return None
+    # A copy is a null session, which Flask does not save.
+    null = context.app.session_interface.is_null_session(session)
+    if null and not issubclass(type(session), _SessionCopy):
         return None
     accessed = getattr(session, "accessed", None)
     values = dict(session)
@@ -611,63 +699,79 @@ def _session_values(context: t.Any) -> dict[str, t.Any] | None:
     return values
 
 
-def _has_no_session(app: flask.Flask, session: object) -> bool:
-    null = app.session_interface.is_null_session(session)
-    return null and not isinstance(session, _SessionCopy)
-
-
 def _g_values(app: flask.Flask, names: tuple[str, ...]) -> dict[str, t.Any]:
     if flask.current_app != app:  # Another app's context is on top, and its ``g``.
         return {}
     return {name: getattr(flask.g, name) for name in names if name in flask.g}
 
 
-def _encode_parts(parts: dict[str, t.Any], serializer: TaggedJSONSerializer) -> str:
-    """JSON, in which the values of the session, of ``g`` and of signals have Flask's
-    tags for datetime, UUID, bytes, Markup and tuple."""
+def _chosen(
+    session: dict[str, t.Any], settings: _Settings, missing: _Missing
+) -> dict[str, t.Any]:
+    if settings.session is None:
+        return session
+    for key in session.keys() - set(settings.session):
+        missing.add("TASK_CONTEXT_SESSION", f"session key {key!r}")
+    return {key: session[key] for key in settings.session if key in session}
+
+
+def _encode_parts(
+    parts: dict[str, t.Any], settings: _Settings, missing: _Missing
+) -> str:
+    """JSON, in which the values of the session, of ``g`` and of signals have tags for
+    types that JSON does not know."""
+    tag = settings.values.tag
+    excluded = missing.noting(settings.excluded_key, "session key")
     try:
+        if settings.excludes and "session" in parts:
+            parts["session"] = _without_keys(parts["session"], excluded)
         return _encode(
             {
-                part: _tag(values, serializer) if part in _LABELS else values
+                part: tag(values) if part in _LABELS else values
                 for part, values in parts.items()
             }
         )
     except (TypeError, ValueError, RecursionError) as error:
-        for label, name, value in _labelled(parts):
-            _check_serializable(label, {name: value}, serializer)
+        for label, setting, value in _labelled(parts):
+            _check_serializable(label, setting, value, settings)
         raise CaptureError(
             f"The request cannot travel with a task: {error}. Look for it in"
             " 'request.environ'."
         ) from error
 
 
-def _tag(values: dict[str, t.Any], serializer: TaggedJSONSerializer) -> t.Any:
-    # Most sessions hold nothing that needs a tag.
-    if len(values) > 1 and _UNTAGGED.issuperset(map(type, values.values())):
-        return values
-    return serializer.tag(values)
+def _without_keys(value: t.Any, excluded: t.Callable[[str], bool]) -> t.Any:
+    if type(value) is dict:
+        return {
+            key: _without_keys(item, excluded)
+            for key, item in value.items()
+            if not (type(key) is str and excluded(key))
+        }
+    if type(value) in (list, tuple):
+        return type(value)(_without_keys(item, excluded) for item in value)
+    return value
 
 
-def _labelled(parts: dict[str, t.Any]) -> t.Iterator[tuple[str, t.Any, t.Any]]:
-    for part, label in _LABELS.items():
+def _labelled(parts: dict[str, t.Any]) -> t.Iterator[tuple[str, str, t.Any]]:
+    for part, (label, setting) in _LABELS.items():
         for name, value in parts.get(part, {}).items():
-            yield label.format(name), name, value
+            yield label.format(name), setting, {name: value}
 
 
 def _check_serializable(
-    label: str, value: t.Any, serializer: TaggedJSONSerializer
+    label: str, setting: str, value: t.Any, settings: _Settings
 ) -> None:
     try:
-        _encode(serializer.tag(value))
+        _encode(settings.values.tag(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise CaptureError(
-            f"{label} cannot travel with a task: {error}. Make it a value that"
-            " Flask's session cookie can hold, or leave it out."
+            f"{label} cannot travel with a task: {error}. Make it a value of Python's"
+            f" plain types, or leave it out of {setting}."
         ) from error
 
 
 def _too_large(size: int, parts: dict[str, t.Any], settings: _Settings) -> CaptureError:
-    tag = settings.serializer.tag
+    tag = settings.values.tag
     sizes = [(len(_encode(tag(v))), label) for label, _, v in _labelled(parts)]
     variables = dict(zip(_ALWAYS, parts["server"], strict=True)) | parts["environ"]
     sizes += [(len(_encode(v)), f"request variable {k}") for k, v in variables.items()]
@@ -675,13 +779,96 @@ def _too_large(size: int, parts: dict[str, t.Any], settings: _Settings) -> Captu
     return CaptureError(
         f"The request's context has {size} characters, and TASK_CONTEXT_MAX_SIZE is"
         f" {settings.max_size}. Nothing was sent. The largest parts: {largest}."
-        " Store large values in the view and pass their keys to the task."
+        " Store large values in the view and pass their keys to the task, or leave them"
+        " out by TASK_CONTEXT_SESSION, TASK_CONTEXT_G and TASK_CONTEXT_BODY."
     )
+
+
+# -- values: what JSON does not know, equal on the other side -------------------------
+
+
+class _Values:
+    """Tags in the way of Flask's ``TaggedJSONSerializer``, and those that the app has
+    registered on its own. A type that is not among them is refused."""
+
+    def __init__(self, serializer: t.Any) -> None:
+        if not isinstance(serializer, TaggedJSONSerializer):
+            serializer = session_json_serializer
+        self.untag_others = serializer.untag
+        usual = TaggedJSONSerializer.default_tags
+        self.others = [tag for tag in serializer.order if type(tag) not in usual]
+        self.keys = {key for key, *_ in _TYPES.values()} | set(serializer.tags)
+        self.decode = json.JSONDecoder(object_hook=self.untag).decode
+
+    def tag(self, value: t.Any) -> t.Any:
+        kind = type(value)
+        if kind in _UNTAGGED:
+            return value
+        if kind is list:
+            return [self.tag(item) for item in value]
+        if kind is dict and self._is_json(value):
+            return {key: self.tag(item) for key, item in value.items()}
+        if kind in _TYPES:
+            key, to_json, _ = _TYPES[kind]
+            return {key: self.tag(to_json(value))}
+        for tag in self.others:
+            if tag.check(value):
+                return tag.tag(value)
+        raise TypeError(f"Object of type {kind.__name__} is not JSON serializable")
+
+    def _is_json(self, value: dict[t.Any, t.Any]) -> bool:
+        looks_tagged = len(value) == 1 and not self.keys.isdisjoint(value)
+        return not looks_tagged and all(type(key) is str for key in value)
+
+    def untag(self, value: dict[str, t.Any]) -> t.Any:
+        if len(value) == 1:
+            (key,) = value
+            if key in _FROM_JSON:
+                return _FROM_JSON[key](value[key])
+        return self.untag_others(value)
+
+
+def _datetime_to_json(value: datetime) -> list[t.Any]:
+    """With its own idea of a zone: the name of one, an offset in microseconds, or none."""
+    zone, offset = value.tzinfo, value.utcoffset()
+    name = zone.key if isinstance(zone, ZoneInfo) else None
+    fixed = None if offset is None else offset // timedelta(microseconds=1)
+    return [value.replace(tzinfo=None).isoformat(), name or fixed, value.fold]
+
+
+def _datetime_from_json(value: list[t.Any]) -> datetime:
+    text, zone, fold = value
+    if isinstance(zone, str):
+        zone = ZoneInfo(zone)
+    elif zone is not None:
+        zone = timezone(timedelta(microseconds=zone))
+    return datetime.fromisoformat(text).replace(tzinfo=zone, fold=fold)
+
+
+_UNTAGGED = {str, int, float, bool, type(None)}
+#: Key, to JSON, and from it. Of tuple, bytes, Markup and UUID as Flask has them.
+_TYPES: dict[type, tuple[str, t.Callable[..., t.Any], t.Callable[..., t.Any]]] = {
+    tuple: (" t", list, tuple),
+    bytes: (" b", lambda value: b64encode(value).decode("ascii"), b64decode),
+    Markup: (" m", str, Markup),
+    UUID: (" u", lambda value: value.hex, UUID),
+    dict: (" di", lambda value: list(map(list, value.items())), dict),
+    set: (" s", list, set),
+    frozenset: (" f", list, frozenset),
+    Decimal: (" n", str, Decimal),
+    date: (" a", date.isoformat, date.fromisoformat),
+    datetime: (" dt", _datetime_to_json, _datetime_from_json),
+}
+_FROM_JSON = {key: from_json for key, _, from_json in _TYPES.values()}
 
 
 # -- body: bytes, a form, or left out; all of it still there for the view -----
 
-_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+_FORM_TYPES = (
+    "multipart/form-data",
+    "application/x-www-form-urlencoded",
+    "application/x-url-encoded",  # For Werkzeug before 3.0.
+)
 _BODY_KEYS = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"}
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
 _BEGUN = "the view had begun to read it from request.stream"
@@ -826,18 +1013,21 @@ def _over(maximum: int) -> str:
 # -- body: as JSON, without credentials ---------------------------------------
 
 
-def _encode_body(request: flask.Request, room: int, settings: _Settings) -> str:
-    body = _read_body(request, room)
+def _encode_body(
+    request: flask.Request, room: int, settings: _Settings, missing: _Missing
+) -> str:
+    body = _read_body(request, room) if settings.body else _no_body(request)
     if body == b"":
         return ""
+    excluded = missing.noting(settings.excluded, "field")
     if isinstance(body, bytes) and settings.excludes:
-        body = _without_excluded(request, body, settings.excluded)
+        body = _without_excluded(request, body, excluded)
     if isinstance(body, _Form) and sum(map(len, chain(*body.fields))) > room:
         body = _too_long(request.content_length)
-    encoded = _encode_any(body, room, settings.excluded)
+    encoded = _encode_any(body, room, excluded)
     if len(encoded) > room and isinstance(body, bytes) and _is_multipart(request):
         body = _parse_form(request, body)
-        encoded = _encode_any(body, room, settings.excluded)
+        encoded = _encode_any(body, room, excluded)
     if len(encoded) > room:
         return _encode_left_out(_too_long(request.content_length))
     return encoded
@@ -851,6 +1041,13 @@ def _encode_any(
     if isinstance(body, _LeftOutStream):
         return _encode_left_out(body)
     return _encode_form(body, room, excluded)
+
+
+def _no_body(request: flask.Request) -> bytes | _LeftOutStream:
+    length = request.content_length
+    if not length and "HTTP_TRANSFER_ENCODING" not in request.environ:
+        return b""
+    return _left_out_body(length, "TASK_CONTEXT_BODY is False")
 
 
 def _is_multipart(request: flask.Request) -> bool:
@@ -960,7 +1157,7 @@ _FORMAT = "1"
 
 #: ``format:kind:app name:key id:length:payload``; what is before the length is a prefix.
 _PARTS = re.compile(
-    r"(\d+:(plain|signed|encrypted):([^:]*):([^:]*)):(0|[1-9]\d{0,8}):(.*)",
+    r"(\d+:(unsigned|signed|encrypted):([^:]*):([^:]*)):(0|[1-9]\d{0,8}):(.*)",
     re.ASCII | re.DOTALL,
 )
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
@@ -989,7 +1186,20 @@ def _seal(payload: str, settings: _Settings) -> str:
     text = f"{settings.prefix}:{len(payload)}:{payload}"
     if settings.kind == "signed":
         return settings.keys[0].signer.sign(text).decode("ascii")
+    if payload and settings.kind == "unsigned":
+        _warn_of_no_key(settings.name)
     return text
+
+
+@functools.cache
+def _warn_of_no_key(name: str) -> None:
+    """Once for a process, in the web and in the worker."""
+    logging.getLogger("flask_task_context").warning(
+        "The app %r has no SECRET_KEY: the requests that travel with its tasks are"
+        " unsigned, and whoever can write to the broker can make one up. Set one, the"
+        " same in every process.",
+        name,
+    )
 
 
 def _room(settings: _Settings) -> int:
@@ -1030,7 +1240,8 @@ class _Sealed:
 
 
 def _unseal(sealed: _Sealed, settings: _Settings) -> str:
-    if sealed.kind == settings.kind == "plain":
+    if sealed.kind == settings.kind == "unsigned":
+        _warn_of_no_key(settings.name)
         return sealed.payload
     if not settings.keys:
         raise BadContext(
@@ -1046,11 +1257,13 @@ def _unseal(sealed: _Sealed, settings: _Settings) -> str:
     for key in settings.keys:
         if key.id == sealed.key_id:
             return _unseal_with(key, sealed)
+    ids = " and ".join(repr(key.id) for key in settings.keys)
     raise BadContext(
         f"The context is {sealed.kind} with a SECRET_KEY that the app"
         f" {settings.name!r} does not have in this process: give every process the"
         " same key (not one that 'os.urandom' or 'secrets' makes anew at each start),"
-        " and old ones in SECRET_KEY_FALLBACKS."
+        " and old ones in SECRET_KEY_FALLBACKS. The context's key has the id"
+        f" {sealed.key_id!r}, and this process has {ids}."
     )
 
 
@@ -1141,6 +1354,10 @@ class _Carried:
         self.request = context and context.request
         #: The message that has opened its request, or its app context, here.
         self.message_id = message_id
+        #: Celery's name of the process that sent it.
+        self.sender: str | None = None
+        #: What of the request did not travel.
+        self.missing = ""
 
 
 _SILENT = _Carried(None)
@@ -1291,7 +1508,10 @@ def _check_task(task: t.Any, method: str) -> None:
 def _instead_of(task: t.Any) -> str:
     """What to send instead of something that is no task."""
     if isinstance(task, str):
-        return "use 'celery_app.send_task(name, args, headers=capture_context())'"
+        return (
+            "pass the task and then its arguments, not what a call of it returned; for"
+            " a task's name 'celery_app.send_task(name, args, headers=capture_context())'"
+        )
     if inspect.isclass(task):
         return "pass the task that 'celery_app.register_task' made of it"
     if hasattr(getattr(task, "__self__", None), "apply_async"):
@@ -1390,7 +1610,7 @@ def _check_app(option: t.Any) -> None:
 _UNREADABLE = (
     AttributeError,
     LookupError,
-    OverflowError,
+    ArithmeticError,
     RecursionError,
     TypeError,
     ValueError,
@@ -1404,6 +1624,8 @@ def _open(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
         return _opening(carried, option)
     except BadContext as error:
         _forget_variables(error)
+        if carried.sender:
+            error.args = (f"{error} It was sent by {carried.sender!r}.",)
         raise
 
 
@@ -1420,9 +1642,10 @@ def _opening(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
     settings = _settings(app)
     if settings.name != sealed.app_name and sealed.app_name in _apps:
         return _Opened(app, carried)
-    snapshot = _decode(_unseal(sealed, settings), settings.decode)
+    snapshot = _decode(_unseal(sealed, settings), settings.values.decode)
     opened = _Opened(app, carried, snapshot)
     carried.request = opened.context.request
+    carried.missing = snapshot["missing"]
     return opened
 
 
@@ -1437,12 +1660,19 @@ def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> dict[str, t.Any]:
             "session": None if session is None else dict(session),
             "g": _attributes_from(parts.get("g", {})),
             "entries": dict(parts.get("signals", {})),
+            "missing": _missing_from(parts.get("missing", {})),
         }
     except _UNREADABLE as error:
         raise BadContext(
             f"The context cannot be read: {error!r}. Send it as 'capture_context'"
             " gives it."
         ) from error
+
+
+def _missing_from(names: dict[str, list[str]]) -> str:
+    """What to say of it."""
+    by_setting = (f"{', '.join(names[key])} ({key})" for key in names)
+    return "; ".join(by_setting)
 
 
 def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -1542,7 +1772,7 @@ class _Opened:
         if snapshot["form"] is not None:
             request = self.context.request
             fields, files = snapshot["form"]
-            storage: t.Any = request.parameter_storage_class
+            storage: t.Any = request.parameter_storage_class or ImmutableMultiDict
             request.form, request.files = storage(fields), storage(files)
             request.data = b""
 
@@ -1576,20 +1806,10 @@ class _Opened:
         self, kind: t.Any, error: BaseException | None, traceback: t.Any
     ) -> None:
         _carried.set(_SILENT)
-        if isinstance(error, Ignore):
-            error = None
         try:
-            if error is None and self.session is not None and self.session.modified:
-                warnings.warn(
-                    "A task changed its session. It is a copy of the visitor's: no"
-                    " session store and no cookie is written. Change it in a view.",
-                    stacklevel=2,
-                )
+            self._pop(None if isinstance(error, Ignore) else error)
         finally:
-            try:
-                self._pop(error)
-            finally:
-                _carried.set(self.outer)
+            _carried.set(self.outer)
 
     def _pop(self, error: BaseException | None) -> None:
         try:
@@ -1641,6 +1861,8 @@ class _Options(t.NamedTuple):
 
 
 def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.Any]:
+    _refuse(body)
+
     @functools.wraps(body)
     def run(*args: t.Any, **kwargs: t.Any) -> t.Any:
         opens = _opens(options, args)
@@ -1655,7 +1877,7 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
     # a decorator below gives is not asked for.
     signature = inspect.signature(body, follow_wrapped=False, **_UNEVALUATED)
     run.__signature__ = signature  # type: ignore[attr-defined]
-    run._flask_task_context = options  # type: ignore[attr-defined]
+    setattr(run, _MARK, options)
     return run
 
 
@@ -1671,7 +1893,9 @@ def _opens(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
         if carried is not None and carried.message_id == message.id:
             return None
         if _is_asked_for(options, message):
-            return _Carried("" if header is None else header, message_id=message.id)
+            asked = _Carried("" if header is None else header, message_id=message.id)
+            asked.sender = message.get("origin")
+            return asked
     if _request_context() is not None:
         return None
     if header is None and carried is not None:
@@ -1685,7 +1909,7 @@ def _is_asked_for(options: _Options, message: Context) -> bool:
     task = _innermost_task()
     if task is None:
         return True  # An errback in the worker's main process.
-    bodies = (getattr(task, name, None) for name in ("_orig_run", "run", "__call__"))
+    bodies = (getattr(task, name, None) for name in (_body_attribute(task), "__call__"))
     marked = any(getattr(each, _MARK, None) is options for each in bodies)
     return marked and message in task.request_stack.stack
 
@@ -1694,12 +1918,57 @@ def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.
     with _open(opens, options.app) as context:
         _run_before_request(context, options)
         try:
-            result = body()
-        except Ignore:  # Also ``self.replace``: a normal end.
-            _run_after_request(context, options)
+            result = _run_body(body, context)
+        except TaskPredicate as error:
+            if isinstance(error, Ignore):  # Also ``self.replace``: a normal end.
+                _run_after_request(context, options)
+            raise
+        except Exception as error:
+            _explain(error, opens.missing)
             raise
         _run_after_request(context, options)
         return result
+
+
+def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
+    session = context and _session_of(context)
+    modified = getattr(session, "modified", True)
+    result = body()
+    if not modified and session.modified:
+        _warn_of_session(body)
+    return result
+
+
+def _warn_of_session(body: t.Any) -> None:
+    """Once for each task, at its function."""
+    function, task = inspect.unwrap(body.func), _innermost_task()
+    name = task.name if task else function.__qualname__
+    code = getattr(function, "__code__", _work.__code__)
+    warnings.warn_explicit(
+        f"The task {name!r} changed its session. It is a copy of the visitor's: no"
+        " session store and no cookie is written. Change it in a view.",
+        UserWarning,
+        code.co_filename,
+        code.co_firstlineno,
+        registry=_warned,
+    )
+
+
+_warned: dict[t.Any, t.Any] = {}
+
+
+def _explain(error: Exception, missing: str) -> None:
+    """What was left out may be why the task failed."""
+    if not missing:
+        return
+    note = (
+        f"Of its request this task has not: {missing}. Pass what it needs as an argument,"
+        " or set TASK_CONTEXT_ENCRYPT = True, which leaves out no credentials."
+    )
+    if not hasattr(error, "add_note"):  # Python 3.10
+        logging.getLogger("flask_task_context").error(note)
+    elif note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
 
 
 @contextlib.contextmanager
@@ -1707,6 +1976,8 @@ def _silence() -> t.Iterator[None]:
     outer = _carried.get()
     _carried.set(_SILENT)
     yield
+    # Not in a ``finally``: a generator that a soft time limit has left would set it when
+    # it is closed, maybe in another task's context.
     _carried.set(outer)
 
 
@@ -1740,11 +2011,28 @@ def _run_after_request(context: t.Any, options: _Options) -> None:
         try:
             response = context.app.make_response("")
             try:
-                response = _call_hooks(context, "process_response", response)
+                response = _call_hooks(
+                    context, "process_response", response, app=_never_saving(context)
+                )
             finally:
                 response.close()
         except Exception:  # noqa: BLE001 - whatever it is, it is logged
             _call_hooks(context, "log_exception", sys.exc_info())
+
+
+def _never_saving(context: t.Any) -> t.Any:
+    """The app, or where its session interface takes no session for a null one, which
+    Flask would not save, a copy of it with another interface."""
+    app = context.app
+    if not app.session_interface.is_null_session(_session_of(context)):
+        app = copy(app)
+        app.session_interface = _NoStore()
+    return app
+
+
+class _NoStore(SessionInterface):
+    def is_null_session(self, obj: object) -> bool:
+        return True
 
 
 # -- decorate: functions, classes, and tasks that Celery has not made yet ------
@@ -1770,20 +2058,13 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
             " '@with_request_context(app=...)'."
         )
     elif callable(task) and not inspect.isclass(task):
-        return _decorate_function(task, options)
+        return _wrap(task, options)
     else:
         raise TypeError(
             f"{task!r} is no function and no task: put '@with_request_context' on a"
             " function below '@app.task', or on the task above it."
         )
     return task
-
-
-def _decorate_function(
-    function: t.Callable[..., t.Any], options: _Options
-) -> t.Callable[..., t.Any]:
-    _refuse(function)
-    return _wrap(function, options)
 
 
 def _refuse(function: t.Any) -> None:
@@ -1817,7 +2098,7 @@ def _decorate_task(task: t.Any, options: _Options) -> None:
 
 def _decorate_body(task: t.Any, options: _Options) -> None:
     name = _body_attribute(task)
-    setattr(task, name, _decorate_function(getattr(task, name), options))
+    setattr(task, name, _wrap(getattr(task, name), options))
 
 
 def _decorate_copies(
@@ -1853,21 +2134,21 @@ _active_context = _proxy._get_current_object
 _active_app_context = flask.globals.app_ctx._get_current_object  # type: ignore[attr-defined]
 
 
-def _session_attribute(context: t.Any) -> str:
-    """Since Flask 3.1.3 ``session`` is read-only and marks the session as
-    accessed, which adds ``Vary: Cookie``; the session itself is beneath."""
-    return "_session" if hasattr(context, "_session") else "session"
+def _session_of(context: t.Any) -> t.Any:
+    """Since Flask 3.1.3 ``session`` marks the session as accessed, which adds
+    ``Vary: Cookie``; the session itself is beneath."""
+    return context._session if hasattr(context, "_session") else context.session
 
 
-def _call_hooks(context: t.Any, method: str, *args: t.Any) -> t.Any:
+def _call_hooks(context: t.Any, method: str, *args: t.Any, app: t.Any = None) -> t.Any:
     """Flask 3.2 and later take the context first."""
-    return getattr(context.app, method)(*((context, *args) if _MERGED else args))
+    return getattr(app or context.app, method)(*((context, *args) if _MERGED else args))
 
 
 def _new_request_context(app: flask.Flask, environ: t.Any, session: t.Any) -> t.Any:
     """With a session of its own, which Flask then does not open."""
     if not _MERGED:
-        return RequestContext(app, environ, session=session)
+        return flask.ctx.RequestContext(app, environ, session=session)
     request = app.request_class(environ)
     request.json_module = app.json
     return AppContext(app, request=request, session=session)  # type: ignore[call-arg]

@@ -103,7 +103,7 @@ class Target:
         self.apps = {
             "signed": create_app(),
             "encrypted": create_app(TASK_CONTEXT_ENCRYPT=True),
-            "plain": create_app(SECRET_KEY=None),
+            "unsigned": create_app(SECRET_KEY=None),
         }
         library._apps.clear()
         init_app(self.apps["signed"])
@@ -450,7 +450,7 @@ def prefix(rng: random.Random, key_id: str) -> str:
         ("1", "1", "1", "1", "0", "2", "01", "9" * 5000, "-1", " 1", "")
     )
     kind = rng.choice(
-        ("signed", "signed", "signed", "plain", "encrypted", "Signed", "")
+        ("signed", "signed", "signed", "unsigned", "encrypted", "Signed", "")
     )
     name = rng.choice(
         ("shop", "other", "", "%00", "%", "%zz", "%ED%A0%80", "x" * 3000, "a/b", "../x")
@@ -488,13 +488,13 @@ def make(
     """One input: the headers of a message, and the app that takes them."""
     apps = target.apps
     if kind == "random values":
-        app = apps[rng.choice(("signed", "plain"))]
+        app = apps[rng.choice(("signed", "unsigned"))]
         return {HEADER: random_value(rng)}, app
     if kind == "mutated headers":
         mutated = mutate_text(rng, rng.choice(target.every_header))
         if mutated in target.every_header:
             mutated += "="
-        return {HEADER: mutated}, apps[rng.choice(("signed", "encrypted", "plain"))]
+        return {HEADER: mutated}, apps[rng.choice(("signed", "encrypted", "unsigned"))]
     if kind == "hostile prefixes":
         key_id = library._settings(apps["signed"]).keys[0].id
         payload = rng.choice(target.payloads)
@@ -510,7 +510,7 @@ def make(
     parts = rng.choice(target.parts)
     for _ in range(rng.choice((1, 1, 2, 4))):
         parts = mutate(rng, parts)
-    how = {"signed": "signed", "encrypted": "encrypted", "unsigned": "plain"}
+    how = {"signed": "signed", "encrypted": "encrypted", "unsigned": "unsigned"}
     chosen = how[kind.partition(" ")[0]]
     return {HEADER: target.seal(dump(parts), chosen)}, apps[chosen]
 
@@ -553,7 +553,11 @@ def fuzz(count: int, seed: int) -> Tally:
         try:
             taken = check(headers, app)
             tally.taken[kind] += taken
-            if taken and kind == "mutated headers" and app is not target.apps["plain"]:
+            if (
+                taken
+                and kind == "mutated headers"
+                and app is not target.apps["unsigned"]
+            ):
                 raise Broken("a changed header was taken")
         except Broken as error:
             where = "".join(traceback.format_exception(error)[-8:])

@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["flask_task_context", "flask.json.tag"]
 
 from stress import headers
 
-WAYS = ("signed", "plain", "encrypted")
+WAYS = ("signed", "unsigned", "encrypted")
 target = headers.Target()
 
 

@@ -44,7 +44,8 @@ TIMES = ("before", "after")
 TOO_LARGE = re.compile(
     r"The request's context has \d+ characters, and TASK_CONTEXT_MAX_SIZE is 65536\."
     r" Nothing was sent\. The largest parts: .*\. Store large values in the view and"
-    r" pass their keys to the task\."
+    r" pass their keys to the task, or leave them out by TASK_CONTEXT_SESSION,"
+    r" TASK_CONTEXT_G and TASK_CONTEXT_BODY\."
 )
 
 

@@ -336,7 +336,7 @@ SESSION = {
     "cart": {"pear": 2, "tuple": (1, (2,))},
     "html": Markup("<b>&amp;</b>"),
     "seen": datetime.datetime(2026, 11, 22, 9, 39, tzinfo=datetime.timezone.utc),
-    "token": b"\x00\xfe",
+    "thumb": b"\x00\xfe",
     "user": uuid.UUID(int=1),
 }
 

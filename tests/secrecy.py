@@ -72,7 +72,18 @@ def count(*words: str) -> list[int]:
     return [text.count(word) for word in words]
 
 
-TASKS = (everything, tagged_session, change_session, leave_mark, count)
+def read_password() -> str:
+    return request.form["password"]
+
+
+TASKS = (
+    everything,
+    tagged_session,
+    change_session,
+    leave_mark,
+    count,
+    read_password,
+)
 
 
 def add_tasks(app: Celery) -> None:

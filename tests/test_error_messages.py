@@ -121,6 +121,19 @@ WHERE_THE_APP_IS_MADE = [
         "The app's name is '': make it a string that is not empty.",
     ),
     Message(
+        "a setting that does not exist",
+        made(TASK_CONTEXT_ENCRYPTION=True),
+        ValueError,
+        "There is no setting 'TASK_CONTEXT_ENCRYPTION': 'TASK_CONTEXT_ENCRYPT' is the"
+        " nearest.",
+    ),
+    Message(
+        "TASK_CONTEXT_SESSION is text",
+        made(TASK_CONTEXT_SESSION="cart"),
+        TypeError,
+        "TASK_CONTEXT_SESSION is 'cart': make it True, False or a list of names.",
+    ),
+    Message(
         "TASK_CONTEXT_MAX_SIZE is text",
         made(TASK_CONTEXT_MAX_SIZE="64"),
         TypeError,
@@ -336,8 +349,9 @@ def too_large() -> str:
     return (
         f"The request's context has {len(visit(large, **LONG))} characters, and"
         " TASK_CONTEXT_MAX_SIZE is 2000. Nothing was sent. The largest parts: g.tenant"
-        " (5002), session['cart'] (902), request variable HTTP_X_LONG (502). Store"
-        " large values in the view and pass their keys to the task."
+        " (5013), session['cart'] (911), request variable HTTP_X_LONG (502). Store"
+        " large values in the view and pass their keys to the task, or leave them out by"
+        " TASK_CONTEXT_SESSION, TASK_CONTEXT_G and TASK_CONTEXT_BODY."
     )
 
 
@@ -358,7 +372,7 @@ def reading_what_broke_off() -> None:
 
 
 NOT_JSON = "Object of type object is not JSON serializable"
-COOKIE = "Make it a value that Flask's session cookie can hold, or leave it out."
+PLAIN = "Make it a value of Python's plain types, or leave it out of"
 BROKEN_OFF = {"data": b"hel", "environ_overrides": {"CONTENT_LENGTH": "5"}}
 #: By a server that says that it ends the body itself.
 CUT_SHORT: dict[str, t.Any] = {
@@ -378,7 +392,8 @@ IN_THE_VIEW = [
         "a task's name",
         sending("shop.add"),
         TypeError,
-        "'shop.add' is not a Celery task: use 'celery_app.send_task(name, args,"
+        "'shop.add' is not a Celery task: pass the task and then its arguments, not what"
+        " a call of it returned; for a task's name 'celery_app.send_task(name, args,"
         " headers=capture_context())'.",
     ),
     Message(
@@ -412,19 +427,21 @@ IN_THE_VIEW = [
         "a value of g",
         with_value("tenant", object()),
         CaptureError,
-        f"g.tenant cannot travel with a task: {NOT_JSON}. {COOKIE}",
+        f"g.tenant cannot travel with a task: {NOT_JSON}. {PLAIN} TASK_CONTEXT_G.",
     ),
     Message(
         "a value of the session",
         lambda: visit(with_session),
         CaptureError,
-        f"session['cart'] cannot travel with a task: {NOT_JSON}. {COOKIE}",
+        f"session['cart'] cannot travel with a task: {NOT_JSON}. {PLAIN}"
+        " TASK_CONTEXT_SESSION.",
     ),
     Message(
         "a signal's entry",
         with_entry,
         CaptureError,
-        f"signal entry 'trace' cannot travel with a task: {NOT_JSON}. {COOKIE}",
+        f"signal entry 'trace' cannot travel with a task: {NOT_JSON}. {PLAIN} the entries"
+        " of 'context_captured'.",
     ),
     Message(
         "a server that puts odd things into the environ",
@@ -461,6 +478,10 @@ IN_THE_VIEW = [
 # -- in the worker -------------------------------------------------------------------
 
 
+def key_id(secret: str) -> str:
+    return flask_task_context._Key(secret).id
+
+
 def header_of(path: str = "/item/3", **config: t.Any) -> str:
     return Shop(MEMORY, **config).capture(path)[HEADER]
 
@@ -486,7 +507,7 @@ SERVER = ["GET", "", "/", "", "h", "80", "HTTP/1.1", None, "http", *[False] * 3]
 
 def plain(**parts: t.Any) -> str:
     payload = json.dumps({"server": SERVER, "environ": {}, **parts})
-    return f"1:plain:shop::{len(payload)}:{payload}"
+    return f"1:unsigned:shop::{len(payload)}:{payload}"
 
 
 def flipped(header: str) -> str:
@@ -572,7 +593,8 @@ NO_EXTRA = (
 FOREIGN_KEY = (
     "The context is signed with a SECRET_KEY that the app 'shop' does not have in this"
     " process: give every process the same key (not one that 'os.urandom' or 'secrets'"
-    " makes anew at each start), and old ones in SECRET_KEY_FALLBACKS."
+    " makes anew at each start), and old ones in SECRET_KEY_FALLBACKS. The context's key"
+    " has the id "
 )
 FORGED = f"The context was changed on its way: its signature is wrong. {LOOK}"
 NO_APP = (
@@ -591,7 +613,7 @@ ANSWERED = (
     " pass, or leave out 'before_request=True' of the task."
 )
 NOT_SIGNED = (
-    "The context is plain, and the app 'shop' takes only signed ones in this process:"
+    "The context is unsigned, and the app 'shop' takes only signed ones in this process:"
     " give the process that sent it the same SECRET_KEY and TASK_CONTEXT_ENCRYPT."
 )
 
@@ -634,9 +656,9 @@ IN_THE_WORKER = [
     Message("encrypted, without the extra", without_the_extra, BadContext, NO_EXTRA),
     Message(
         "another key",
-        running(lambda: header_of(SECRET_KEY=os.urandom(24))),
+        running(lambda: header_of(SECRET_KEY="another")),
         BadContext,
-        FOREIGN_KEY,
+        f"{FOREIGN_KEY}'{key_id('another')}', and this process has '{key_id('shop key')}'.",
     ),
     Message(
         "a key in the worker alone",
@@ -668,7 +690,7 @@ IN_THE_WORKER = [
     ),
     Message(
         "content that was not captured",
-        running("1:plain:shop::2:{}", SECRET_KEY=None),
+        running("1:unsigned:shop::2:{}", SECRET_KEY=None),
         BadContext,
         "The context cannot be read: KeyError('server'). Send it as 'capture_context'"
         " gives it.",
@@ -761,8 +783,8 @@ IN_THE_WORKER = [
         "a task that changes the session",
         lambda: where_run(header_of(), body=change_session),
         UserWarning,
-        "A task changed its session. It is a copy of the visitor's: no session store and"
-        " no cookie is written. Change it in a view.",
+        "The task 'run' changed its session. It is a copy of the visitor's: no session"
+        " store and no cookie is written. Change it in a view.",
     ),
 ]
 
@@ -999,7 +1021,27 @@ SOURCE = Path(flask_task_context.__file__)
 TREE = ast.parse(SOURCE.read_text())
 #: What a key is derived for, and two errors that are not shown: the user meets the
 #: BadContext that is raised in their place.
-NOT_SAID = {"key id", "another spelling of the same bytes", "wrong tag"}
+#: Of the key's derivation, of errors that become a ``BadContext``, and what
+#: ``test_what_travels.py`` and the workers below look at.
+NOT_SAID = {
+    "key id",
+    "another spelling of the same bytes",
+    "wrong tag",
+    "session key ",
+    "session key",
+    " It was sent by ",
+    "TASK_CONTEXT_BODY is False",
+    "Of its request this task has not: ",
+    (
+        ". Pass what it needs as an argument, or set TASK_CONTEXT_ENCRYPT = True, which leaves"
+        " out no credentials."
+    ),
+    (
+        "The app %r has no SECRET_KEY: the requests that travel with its tasks are unsigned,"
+        " and whoever can write to the broker can make one up. Set one, the same in every"
+        " process."
+    ),
+}
 
 
 def lines_of(error: BaseException | None) -> t.Iterator[int]:
@@ -1095,10 +1137,12 @@ def test_what_a_worker_says(lacks: str, tmp_path: Path) -> None:
     try:
         for name, header, error, text in LACKS[lacks]:
             result = celery.send_task(name, headers={HEADER: header()})
-            with pytest.raises(error, match=f"^{re.escape(text)}$"):
+            # The sender is named, as Celery names it.
+            sender = r".* It was sent by '.*@.*'\." if error is BadContext else ""
+            with pytest.raises(error, match=f"^{re.escape(text)}{sender}$"):
                 result.get(timeout=30, interval=0.02)
             module = "" if error is RuntimeError else "flask_task_context."
-            worker.wait_for(f"\n{module}{error.__name__}: {text}\n")
+            worker.wait_for(f"\n{module}{error.__name__}: {text}")
         assert worker.process.poll() is None
     finally:
         worker.stop()

@@ -43,7 +43,7 @@ any_json = st.recursive(
     ),
     max_leaves=20,
 )
-kinds = st.sampled_from(["signed", "encrypted", "plain"])
+kinds = st.sampled_from(["signed", "encrypted", "unsigned"])
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ import itertools
 import re
 import typing as t
 import uuid
+import zoneinfo
+from decimal import Decimal
 from pathlib import Path
 
 import flask
@@ -34,7 +36,7 @@ ENCRYPT = {"TASK_CONTEXT_ENCRYPT": True}
 KINDS: dict[str, dict[str, t.Any]] = {
     "signed": {},
     "encrypted": ENCRYPT,
-    "plain": {"SECRET_KEY": None},
+    "unsigned": {"SECRET_KEY": None},
 }
 
 
@@ -132,9 +134,9 @@ def swapped(header: str) -> str:
 
 
 REFUSED: dict[str, tuple[t.Callable[[], t.Any], str]] = {
-    "plain": (
+    "unsigned": (
         lambda: header_of(SECRET_KEY=None),
-        r"^The context is plain, and the app 'shop' takes only signed ones",
+        r"^The context is unsigned, and the app 'shop' takes only signed ones",
     ),
     "foreign key": (
         lambda: header_of(SECRET_KEY="another"),
@@ -209,7 +211,7 @@ def test_a_worker_that_encrypts_refuses_what_can_be_read(tmp_path: Path) -> None
     with working(tmp_path, **ENCRYPT) as (celery, _):
         task = celery.tasks["shop.leave_mark"]
         mark = tmp_path / "mark"
-        for kind in ("signed", "plain"):
+        for kind in ("signed", "unsigned"):
             bad = {secrecy.HEADER: header_of(**KINDS[kind])}
             with pytest.raises(
                 BadContext,
@@ -349,68 +351,84 @@ def test_parts_of_two_contexts_do_not_mix(kind: str) -> None:
 
 # -- for ever ----------------------------------------------------------------------------
 
-#: Contexts as version 0.1.0 wrote them. They are never made anew: messages of this
-#: format may wait in a queue while the library is updated.
+#: Contexts as the first version of this format wrote them. They are never made anew:
+#: messages of this format may wait in a queue while the library is updated.
 FROZEN = {
     "signed text": (
-        '1:signed:shop:K_DRyU:570:{"server":["POST","/shop","/item/3","q=1&q=%C3%'
+        '1:signed:shop:K_DRyU:895:{"server":["POST","/shop","/item/3","q=1&q=%C3%'
         'A9","anna.example","8443","HTTP/1.1","203.0.113.9","https",false,false,f'
-        'alse],"environ":{"HTTP_USER_AGENT":"frozen","HTTP_HOST":"anna.example:84'
-        '43","CONTENT_TYPE":"application/x-www-form-urlencoded","CONTENT_LENGTH":'
-        '"22","HTTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"session":{"when":{" d":"Sun,'
-        ' 22 Nov 2026 09:30:00 GMT"},"id":{" u":"00000000000000000000000000000007'
-        '"},"raw":{" b":"/w=="},"html":{" m":"<b>"},"pair":{" t":[1,"two"]}},"g":'
-        '{"tenant":{" t":["north",4]}},"signals":{"trace":"00-ab"},"body":{"text"'
-        ':"to=x&to=%C3%A9"}}.du_Mzt22Z_2xnp34n6wmytzXLKQbwB5MP9bcEIxn59M'
+        'alse],"environ":{"HTTP_HOST":"anna.example:8443","CONTENT_TYPE":"applica'
+        'tion/x-www-form-urlencoded","CONTENT_LENGTH":"25","HTTP_USER_AGENT":"fro'
+        'zen","HTTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"session":{"when":{" dt":["20'
+        '26-11-22T09:30:00",0,0]},"id":{" u":"00000000000000000000000000000007"},'
+        '"raw":{" b":"/w=="},"html":{" m":"<b>"},"pair":{" t":[1,"two"]},"local":'
+        '{" dt":["2026-11-22T09:30:00.000005",null,0]},"berlin":{" dt":["2026-10-'
+        '25T02:30:00","Europe/Berlin",1]},"day":{" a":"2026-11-22"},"price":{" n"'
+        ':"1.10"},"some":{" s":[1]},"few":{" f":[2]},"numbered":{" di":[[12,[null'
+        ']]]}},"g":{"tenant":{" t":["north",4]}},"signals":{"trace":"00-ab"},"bod'
+        'y":{"text":"to=x&to=%C3%A9"},"missing":{"TASK_CONTEXT_EXCLUDE":["header '
+        "'X-Api-Key'\",\"session key 'token'\",\"field 'password'\"]}}.3qcyG1gMgVc19Nc"
+        "rNY0bwqDB3sREWQZy--4VrYLeIrw"
     ),
     "signed form": (
-        '1:signed:shop:K_DRyU:945:{"server":["POST","/shop","/item/3","q=1&q=%C3%'
-        'A9","anna.example","8443","HTTP/1.1","203.0.113.9","https",false,false,f'
-        'alse],"environ":{"HTTP_USER_AGENT":"frozen","HTTP_HOST":"anna.example:84'
-        '43","CONTENT_TYPE":"multipart/form-data; boundary=e","CONTENT_LENGTH":"2'
-        '343","HTTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"session":{"when":{" d":"Sun,'
-        ' 22 Nov 2026 09:30:00 GMT"},"id":{" u":"00000000000000000000000000000007'
-        '"},"raw":{" b":"/w=="},"html":{" m":"<b>"},"pair":{" t":[1,"two"]}},"g":'
-        '{"tenant":{" t":["north",4]}},"signals":{"trace":"00-ab"},"body":{"form"'
-        ':[["to","x"],["to","\\u00e9"]],"files":[["small","a.csv",[["Content-Dispo'
-        'sition","form-data; name=\\"small\\"; filename=\\"a.csv\\""],["Content-Type"'
-        ',"text/csv"]],"YSxi",null],["large","b.bin",[["Content-Disposition","for'
-        'm-data; name=\\"large\\"; filename=\\"b.bin\\""]],null,["uploaded file \'larg'
-        'e\'",2000,"it does not fit into TASK_CONTEXT_MAX_SIZE"]]],"raw":["request'
-        ' body",2343,"only its form did"]}}.zpri0loVVUwWS6Us5UT3SG5424EyjWEJBY_3y'
-        "8ESy1o"
+        '1:signed:shop:K_DRyU:1338:{"server":["POST","/shop","/item/3","q=1&q=%C3'
+        '%A9","anna.example","8443","HTTP/1.1","203.0.113.9","https",false,false,'
+        'false],"environ":{"HTTP_HOST":"anna.example:8443","CONTENT_TYPE":"multip'
+        'art/form-data; boundary=\\"---------------WerkzeugFormPart_1795702961.175'
+        '67280.24897162861493582\\"","CONTENT_LENGTH":"2796","HTTP_USER_AGENT":"fr'
+        'ozen","HTTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"session":{"when":{" dt":["2'
+        '026-11-22T09:30:00",0,0]},"id":{" u":"00000000000000000000000000000007"}'
+        ',"raw":{" b":"/w=="},"html":{" m":"<b>"},"pair":{" t":[1,"two"]},"local"'
+        ':{" dt":["2026-11-22T09:30:00.000005",null,0]},"berlin":{" dt":["2026-10'
+        '-25T02:30:00","Europe/Berlin",1]},"day":{" a":"2026-11-22"},"price":{" n'
+        '":"1.10"},"some":{" s":[1]},"few":{" f":[2]},"numbered":{" di":[[12,[nul'
+        'l]]]}},"g":{"tenant":{" t":["north",4]}},"signals":{"trace":"00-ab"},"bo'
+        'dy":{"form":[["to","x"],["to","\\u00e9"]],"files":[["small","a.csv",[["Co'
+        'ntent-Disposition","form-data; name=\\"small\\"; filename=\\"a.csv\\""],["Co'
+        'ntent-Type","text/csv"]],"YSxi",null],["large","b.bin",[["Content-Dispos'
+        'ition","form-data; name=\\"large\\"; filename=\\"b.bin\\""],["Content-Type",'
+        '"application/octet-stream"]],null,["uploaded file \'large\'",2000,"it does'
+        ' not fit into TASK_CONTEXT_MAX_SIZE"]]]},"missing":{"TASK_CONTEXT_EXCLUD'
+        'E":["header \'X-Api-Key\'","session key \'token\'","field \'password\'"]}}.elX'
+        "8nEpWBeoADWonPb-JYkfX6uWOGRM4gl765-TMTao"
     ),
     "encrypted": (
-        "1:encrypted:shop:K_DRyU:800:cxWqx0stDBS-6WVSZj97SMF5K_bBRV5IBSTHEqA_bWEc"
-        "Jf_w6YpPzvHI5ftIw05xTvM_yOib3a54UXqgsRYYueZ7I4JjtrhnlVu-wU38M5peFUYIrfwp"
-        "1zrE90uq3aRfr0MH0PVZ0Z13nGtvn14GUfEsxIDzWA3jin6hca9DrUZVPdIq_TnawzEfItZu"
-        "CEHayLxdtCMsehpC3XY43dkpAaNdb-iQhhl-a_X93QjVHJE2ERItz59mRbdhVMG6vaohX2Re"
-        "V-U2XMBuiugaqq29KSezb38ozU95Erf9-IESYD47rjxHL_zxK0NNhi6FE3eW_1RvlJfFtKC9"
-        "yN-3XWCrPco5IYaJ3lkAc1TPnMiJ0XlKLCLbGswLZlokfQWxhB_HOAjCVwWtKUEoRFcJiQ1N"
-        "gJvWgz1VRkLhQhI2TVBiQjsvY2RrRYDPQjEI-DkO5SC9DPFJ2NEg8y2Lc9-25pB7NeoKU3bQ"
-        "5QEzqr68OplDH-b0XAu3brf9qtInKYMlulEWe8pdzBEAzRvQK_ypUV4XX2qlsyztGhsR2cLr"
-        "DLzhER6Po_oPLfVl1dkopVtURbgGDmtc6qVf74HY63rsS1RRUO_WeOIPY0tPhYFGor9jKIU9"
-        "vaMTw6buUiinE9aMPkLLwnxnPIrQY4pkcDBUNLiQru7QIsh_fSxd0ta_Lh5ZUHs1XGY_hizo"
-        "BOyWJGQXN193491OgItuh2Tor2PbgRbigrmn3t8ozMGD1r3i3owYoba_boemU6Lov5nkaW9k"
-        "RMRo-AOJMrHL2vcIFoKqKLPZj2zIJBxh0A=="
+        "1:encrypted:shop:K_DRyU:1144:asxn8irVbQkw_VjctIkRZzM-OtNGtQmeGmps9Zdib3l"
+        "-Qv1wOV5MbWp5HApuXfDLHjJBQWg66utnY--1J5NF5GqUkea5K4goC-7HwTwRI3nVk18r24Z"
+        "t21okXy-vuA-K4CKvRbQCtDLJCpXBsUZsLriHcb1ewQYZqpUviegoMuFWZubkxAXt03wA5a2"
+        "CdhhaEz9MhIAdvzq9NGclrEprVDD13UF05dMU3cBFzrli6poRTCf8i3b6X6m-qOaiWKelwTR"
+        "zdbcEMHKpJYAGOJi8W69WvlBcUlz8zTSx2xYBscvmcpb-j1hVGUwOWdeFS6SwLqDoHgMwWCJ"
+        "7x3gQdTnbsWyhFFBftL9UKYxzr3CTWW9ur_E6WdN-3sBnVDXWhvvMWwcwfHDXk7DAMqwHJ4g"
+        "Gw7578WB2s_ovhxS_KLrmJxD_-Ks0ys7rztAvJFlc--MT8egKB8Eg_-DTpjmUpIl5MBADuut"
+        "ifiEZuU50K1K8d3YSzWW1xObYM-_lyX-rmRECTJV-poge9lUdQpERPYodZ-QPSfF0xFubbeH"
+        "E2nW6RhI7MnDSVdfCvioJKy2sEGVpn2aKSB-0jgYJprSCVPZFStuVhbDqiTdYzCF2h1o_KjH"
+        "CgVp6lC-sQ5EUT_2NRTvhLmQnvfKRYV9bfafVfwe10j5tcBPGL4SoikBRpEx6FQJXvYRSLxa"
+        "MMsoCf561h5swNZmRllnbdr6rEsex7GcCxt2kcEPepYZNXm031EQ4kQRLwRA7WDje8Iznrmk"
+        "jtYyh0e54qD8bfm8F75QygijhCTnoXLVvwh9C0Ma-qlihuyDJClkYkweXaLqCSm-lCHJulPo"
+        "WIMWH8k3EtgZNEfdvlZyI1Iu0SFnhygj6cyHkrcpW1Mn1U8ZbR4w3WVl99OQgAeu209UOg6g"
+        "enzUnuGuW5QPAXg4spSrpfFFJ4t8SPF4n-UbKG0nBkN9HEKbBXFYTK1hjdJdeojT73X13Ttm"
+        "-Qv0MFthhXlpRgOB8RSclgqCaKdg3QUAyPY77hYdrQjhbbCuI1VyG4VurJAWmR5nAFdWULzO"
+        "rsMebe91bz5AZwdo8Bz-D47pIn3v-xMHJyDuet8JaPpeMMCZbbJtPOGF8xDyze4ZWiXac6DH"
+        "JxCqQYrr3WcMTJuGPmV0="
     ),
-    "plain": (
-        '1:plain:shop::401:{"server":["POST","/shop","/item/3","q=1&q=%C3%A9","an'
-        'na.example","8443","HTTP/1.1","203.0.113.9","https",false,false,false],"'
-        'environ":{"HTTP_USER_AGENT":"frozen","HTTP_HOST":"anna.example:8443","CO'
-        'NTENT_TYPE":"application/x-www-form-urlencoded","CONTENT_LENGTH":"14","H'
-        'TTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"g":{"tenant":{" t":["north",4]}},"s'
-        'ignals":{"trace":"00-ab"},"body":{"text":"to=x&to=%C3%A9"}}'
+    "unsigned": (
+        '1:unsigned:shop::459:{"server":["POST","/shop","/item/3","q=1&q=%C3%A9",'
+        '"anna.example","8443","HTTP/1.1","203.0.113.9","https",false,false,false'
+        '],"environ":{"HTTP_HOST":"anna.example:8443","CONTENT_TYPE":"application'
+        '/x-www-form-urlencoded","CONTENT_LENGTH":"14","HTTP_USER_AGENT":"frozen"'
+        ',"HTTP_ACCEPT_LANGUAGE":"de,en;q=0.5"},"g":{"tenant":{" t":["north",4]}}'
+        ',"signals":{"trace":"00-ab"},"body":{"text":"to=x&to=%C3%A9"},"missing":'
+        '{"TASK_CONTEXT_EXCLUDE":["header \'X-Api-Key\'"]}}'
     ),
 }
 
 
 @pytest.mark.parametrize("kind", FROZEN)
 def test_a_context_of_format_1_reads_for_ever(kind: str) -> None:
-    """What version 0.1.0 sent is read by every later version, whole."""
+    """What the first version sent is read by every later one, whole."""
     made = secrecy.make_shop(
         {"broker_url": "memory://"},
-        SECRET_KEY=None if kind == "plain" else "frozen key",
+        SECRET_KEY=None if kind == "unsigned" else "frozen key",
         TASK_CONTEXT_ENCRYPT=kind == "encrypted",
     )
     entries: list[t.Any] = []
@@ -439,13 +457,24 @@ def test_a_context_of_format_1_reads_for_ever(kind: str) -> None:
                 LeftOut, match=r"^The uploaded file 'large' \(2000 bytes"
             ):
                 request.files["large"].read()
-        if kind == "plain":
+        if kind == "unsigned":
             assert dict(session) == {}
         else:
-            assert dict(session) == {
+            values = dict(session)
+            assert values["berlin"].fold == 1
+            assert values["berlin"].tzinfo == zoneinfo.ZoneInfo("Europe/Berlin")
+            assert values == {
                 "when": datetime.datetime(2026, 11, 22, 9, 30, tzinfo=UTC),
                 "id": uuid.UUID(int=7),
                 "raw": b"\xff",
                 "html": Markup("<b>"),
                 "pair": (1, "two"),
+                "local": datetime.datetime(2026, 11, 22, 9, 30, 0, 5),
+                "berlin": values["berlin"],
+                "day": datetime.date(2026, 11, 22),
+                "price": Decimal("1.10"),
+                "some": {1},
+                "few": frozenset([2]),
+                "numbered": {12: [None]},
+                **({"token": "t"} if kind == "encrypted" else {}),
             }

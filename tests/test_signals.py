@@ -156,7 +156,7 @@ def test_a_large_entry_is_named(plain_shop: Shop) -> None:
 
     def view() -> None:
         with pytest.raises(
-            CaptureError, match=r"The largest parts: signal entry 'span' \(70002\), "
+            CaptureError, match=r"The largest parts: signal entry 'span' \(70011\), "
         ):
             delay_with_context(plain_shop.tasks["shop.where"])
 

@@ -302,7 +302,7 @@ def test_hostile_content_is_refused(plain_shop: Shop, change: t.Any) -> None:
 
     def header(parts: t.Any) -> dict[str, str]:
         payload = json.dumps(parts)
-        return {"flask_task_context": f"1:plain:shop::{len(payload)}:{payload}"}
+        return {"flask_task_context": f"1:unsigned:shop::{len(payload)}:{payload}"}
 
     with restore_context(header(PARTS), plain_shop.flask):
         assert request.url == "http://h/"
@@ -319,7 +319,7 @@ def test_a_hostile_file_has_text_for_names(plain_shop: Shop) -> None:
     file = [["f"], 5, [[1, 2]], "eA==", None]
     parts = {**PARTS, "body": {"form": [], "files": [file]}}
     payload = json.dumps(parts)
-    header = f"1:plain:shop::{len(payload)}:{payload}"
+    header = f"1:unsigned:shop::{len(payload)}:{payload}"
     with restore_context({"flask_task_context": header}, plain_shop.flask):
         (name,) = request.files
         assert name == "['f']"

@@ -252,7 +252,7 @@ def test_the_callers_headers_are_sent_as_celery_sends_them(plain_shop: Shop) -> 
     [
         (shop.add, "put '@app.task'"),
         (None, "pass a task, a signature or a canvas"),
-        ("shop.add", "use 'celery_app.send_task"),
+        ("shop.add", "pass the task and then its arguments, not what a call of it"),
     ],
 )
 def test_what_is_not_a_task_is_refused_where_it_is_sent(

@@ -1,0 +1,539 @@
+"""What of the session and the body travels, that values arrive equal, and what is said
+of what was left out."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import logging
+import sys
+import typing as t
+import zoneinfo
+from decimal import Decimal
+from pathlib import Path
+
+import flask
+import pytest
+from flask import g
+from flask import request
+from flask import session
+from flask.json.tag import JSONTag
+from flask.json.tag import TaggedJSONSerializer
+from flask.sessions import SecureCookieSessionInterface
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+import flask_task_context
+from flask_task_context import CaptureError
+from flask_task_context import LeftOut
+from flask_task_context import capture_context
+from flask_task_context import delay_with_context
+from flask_task_context import init_app
+from flask_task_context import restore_context
+from flask_task_context import with_request_context
+from tests import secrecy
+from tests.conftest import Shop
+from tests.conftest import celery_settings
+from tests.conftest import drop_queue
+
+HEADER = "flask_task_context"
+
+
+def app_with(**config: t.Any) -> flask.Flask:
+    app = flask.Flask("travels")
+    app.config.update({"SECRET_KEY": "key", "TASK_CONTEXT_G": ["value"], **config})
+    return app
+
+
+def captured(app: flask.Flask, **request: t.Any) -> dict[str, str]:
+    """With a session as a server-side one may be."""
+    with app.test_request_context("/", **request):
+        session.update(
+            cart={"pear": 2},
+            csrf_token="of a form",
+            github_oauth_token={"access_token": "canary-1"},
+            user={
+                "name": "anna",
+                "access_token": "canary-2",
+                "keys": [("a", {"pwd": 3})],
+            },
+        )
+        return capture_context()
+
+
+# -- settings ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "travels"),
+    [
+        (True, ["cart", "csrf_token", "user"]),
+        (None, ["cart", "csrf_token", "user"]),
+        (False, []),
+        ([], []),
+        (["cart", "none"], ["cart"]),
+        (("user", "cart"), ["cart", "user"]),
+    ],
+)
+def test_the_session_or_a_part_of_it(chosen: t.Any, travels: list[str]) -> None:
+    """``TASK_CONTEXT_SESSION``: all, none, or a list of keys; the copy behaves as ever."""
+    app = app_with(TASK_CONTEXT_SESSION=chosen)
+    with restore_context(captured(app), app):
+        assert sorted(session) == travels
+        session["new"] = 1
+        assert session["new"] == 1
+
+
+def test_what_the_list_leaves_out_is_no_reason_to_fail() -> None:
+    """A value that cannot travel, or a large one, stays in the view by the setting that
+    the error names."""
+    for value in (object(), "x" * 100_000):
+        app = app_with()
+        with app.test_request_context("/"):
+            session.update(cart=1, rest=value)
+            with pytest.raises(CaptureError, match="TASK_CONTEXT_SESSION"):
+                capture_context()
+            app.config["TASK_CONTEXT_SESSION"] = ["cart"]
+            headers = capture_context()
+        with restore_context(headers, app):
+            assert dict(session) == {"cart": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "touch"),
+    [
+        ({"json": {"a": 1}}, lambda: request.get_json()),
+        ({"data": {"a": "1"}}, lambda: request.form["a"]),
+        ({"data": b"abc"}, lambda: request.get_data()),
+    ],
+)
+@pytest.mark.parametrize("read", [True, False])
+def test_a_body_can_stay_in_the_view(options: t.Any, touch: t.Any, read: bool) -> None:
+    """``TASK_CONTEXT_BODY = False``: touching it raises ``LeftOut``, which names it."""
+    app = app_with(TASK_CONTEXT_BODY=False)
+    with app.test_request_context("/", method="POST", **options):
+        seen = touch() if read else None
+        headers = capture_context()
+        assert seen is None or touch() == seen
+    with (
+        restore_context(headers, app),
+        pytest.raises(LeftOut, match=r"did not travel .*: TASK_CONTEXT_BODY is False"),
+    ):
+        touch()
+    with app.test_request_context("/"):
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert request.get_data() == b""
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "match"),
+    [
+        (
+            {"TASK_CONTEXT_ENCRYPTION": True},
+            ValueError,
+            "'TASK_CONTEXT_ENCRYPT' is the",
+        ),
+        (
+            {"TASK_CONTEXT_EXLUDE": []},
+            ValueError,
+            "'TASK_CONTEXT_EXCLUDE' is the nearest",
+        ),
+        ({"TASK_CONTEXT_BODY": "false"}, TypeError, "TASK_CONTEXT_BODY is 'false'"),
+        (
+            {"TASK_CONTEXT_SESSION": "no"},
+            TypeError,
+            "TASK_CONTEXT_SESSION is 'no': make",
+        ),
+        (
+            {"TASK_CONTEXT_SESSION": [1]},
+            TypeError,
+            r"TASK_CONTEXT_SESSION is \[1\]: make",
+        ),
+        ({"TASK_CONTEXT_AUTO": "false"}, TypeError, "TASK_CONTEXT_AUTO is 'false'"),
+    ],
+)
+@pytest.mark.parametrize("when", ["init_app", "later", "never"])
+def test_what_is_no_setting_is_refused_by_name(
+    config: t.Any, error: t.Any, match: str, when: str
+) -> None:
+    """By ``init_app``; and where it comes later, or is never called, when it is used."""
+    app = app_with()
+    if when == "later":
+        init_app(app)
+    app.config.update(config)
+    with pytest.raises(error, match=match):
+        init_app(app) if when == "init_app" else captured(app)
+
+
+# -- the session's credentials -------------------------------------------------------
+
+
+def test_credentials_of_the_session_stay_out_at_any_depth() -> None:
+    """Keys that fit ``TASK_CONTEXT_EXCLUDE``; CSRF tokens stay, which forms need."""
+    app = app_with()
+    headers = captured(app)
+    assert "canary" not in secrecy.readable(headers[HEADER])
+    with restore_context(headers, app):
+        assert dict(session) == {
+            "cart": {"pear": 2},
+            "csrf_token": "of a form",
+            "user": {"name": "anna", "keys": [("a", {})]},
+        }
+    app = app_with(TASK_CONTEXT_EXCLUDE=[])
+    with restore_context(captured(app), app):
+        assert session["github_oauth_token"] == {"access_token": "canary-1"}
+
+
+def test_encrypted_the_session_is_whole() -> None:
+    """Nothing is left out of what nobody can read."""
+    pytest.importorskip("cryptography")
+    app = app_with(TASK_CONTEXT_ENCRYPT=True)
+    with restore_context(captured(app), app):
+        assert session["user"]["access_token"] == "canary-2"
+
+
+# -- values --------------------------------------------------------------------------
+
+ZONES = st.one_of(
+    st.none(),
+    st.just(datetime.timezone.utc),
+    st.timedeltas(datetime.timedelta(hours=-23), datetime.timedelta(hours=23)).map(
+        datetime.timezone
+    ),
+    st.sampled_from(["Europe/Berlin", "America/New_York", "UTC"]).map(
+        zoneinfo.ZoneInfo
+    ),
+)
+HASHABLE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(),
+    st.binary(),
+    st.uuids(),
+    st.decimals(allow_nan=False),
+    st.dates(),
+    st.datetimes(timezones=ZONES),
+    st.text().map(Markup),
+)
+KEYS = st.one_of(
+    HASHABLE,
+    st.tuples(HASHABLE, HASHABLE),
+    st.sampled_from([" t", " d", " dt", " di", " s", " b"]),
+)
+VALUES = st.recursive(
+    HASHABLE,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=3).map(tuple),
+        st.sets(HASHABLE, max_size=3),
+        st.frozensets(HASHABLE, max_size=3),
+        st.dictionaries(KEYS, inner, max_size=4),
+        st.dictionaries(st.text(), inner, max_size=2),
+    ),
+    max_leaves=12,
+)
+
+
+def typed(value: t.Any) -> t.Any:
+    """The value with all of its types, to compare: 1, True and 1.0 are equal."""
+    if isinstance(value, dict):
+        return [dict, [[typed(k), typed(v)] for k, v in value.items()]]
+    if isinstance(value, set | frozenset):
+        return [type(value), sorted(map(repr, map(typed, value)))]
+    if isinstance(value, list | tuple):
+        return [type(value), [typed(item) for item in value]]
+    zone = getattr(value, "tzinfo", None)
+    return [type(value), repr(value), repr(zone), getattr(value, "fold", 0)]
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(value=VALUES)
+def test_what_capture_takes_arrives_equal(value: t.Any) -> None:
+    """Each value of the session and of ``g``, with its type."""
+    app = app_with(TASK_CONTEXT_EXCLUDE=[], TASK_CONTEXT_MAX_SIZE=10**7)
+    with app.test_request_context("/"):
+        session["value"] = g.value = value
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert typed(session["value"]) == typed(g.value) == typed(value)
+        assert session["value"] == value
+
+
+def test_a_naive_datetime_stays_naive() -> None:
+    """As Flask-Session and Indico keep them: it can be subtracted from another."""
+    app = app_with()
+    now = datetime.datetime.now()
+    with app.test_request_context("/"):
+        session["_expires"] = now
+        session["registration"] = {12: ["yes"], None: [], True: Decimal("1.10")}
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert session["_expires"] - now == datetime.timedelta(0)
+        assert session["registration"] == {12: ["yes"], None: [], True: Decimal("1.10")}
+
+
+class Money(t.NamedTuple):
+    amount: int
+
+
+class TagMoney(JSONTag):
+    """As an app registers it on the serializer of its sessions."""
+
+    key = " money"
+
+    def check(self, value: t.Any) -> bool:
+        return isinstance(value, Money)
+
+    def to_json(self, value: t.Any) -> t.Any:
+        return self.serializer.tag([value.amount])
+
+    def to_python(self, value: t.Any) -> t.Any:
+        return Money(*value)
+
+
+def test_tags_of_the_apps_own() -> None:
+    """What its session's serializer knows, a context knows too, beside the others."""
+
+    class Interface(SecureCookieSessionInterface):
+        serializer = TaggedJSONSerializer()
+
+    Interface.serializer.register(TagMoney, index=0)
+    app = app_with()
+    app.session_interface = Interface()
+    value = {1: [Money(3), {" money": 2}], "at": datetime.date(2026, 11, 26)}
+    with app.test_request_context("/"):
+        g.value = value
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert g.value == value
+        assert type(g.value[1][0]) is Money
+
+
+# -- explained -----------------------------------------------------------------------
+
+needs_notes = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11"
+)
+
+
+def failing(app: flask.Flask, body: t.Callable[[], t.Any], **visit: t.Any) -> Exception:
+    init_app(app)
+    task = Shop({"broker_url": "memory://"}).task(
+        with_request_context(body), name="fails"
+    )
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - of each kind
+        task.apply(headers=captured(app, **visit)).get()
+    return t.cast("Exception", raised.value)
+
+
+@needs_notes
+@pytest.mark.parametrize(
+    ("visit", "body", "named"),
+    [
+        (
+            {"method": "POST", "data": {"password": "x", "a": "1"}},
+            lambda: request.form["password"],
+            "field 'password'",
+        ),
+        (
+            {"method": "POST", "json": {"deep": [{"secretary": 1}]}},
+            lambda: request.json["deep"][0]["secretary"],
+            "field 'secretary'",
+        ),
+        (
+            {"headers": {"X-Api-Key": "k"}},
+            lambda: request.headers["X-Api-Key"],
+            "header 'X-Api-Key'",
+        ),
+        ({}, lambda: session["github_oauth_token"], "session key 'github_oauth_token'"),
+    ],
+)
+def test_an_exception_names_what_was_left_out(
+    visit: t.Any, body: t.Any, named: str
+) -> None:
+    """With the setting that did it, and what to do: the exception itself does not."""
+    (note,) = failing(app_with(), body, **visit).__notes__
+    assert named in note
+    assert "(TASK_CONTEXT_EXCLUDE)" in note
+    assert "as an argument" in note
+    assert "TASK_CONTEXT_ENCRYPT" in note
+
+
+@needs_notes
+def test_a_key_that_the_list_leaves_out_is_named_too() -> None:
+    """With its own setting."""
+    app = app_with(TASK_CONTEXT_SESSION=["user"], TASK_CONTEXT_EXCLUDE=[])
+    (note,) = failing(app, lambda: session["cart"]).__notes__
+    assert "session key 'cart'" in note
+    assert "(TASK_CONTEXT_SESSION)" in note
+
+
+def test_where_nothing_was_left_out_there_is_no_note() -> None:
+    """Also where a task fails for a reason of its own."""
+    app = app_with(TASK_CONTEXT_EXCLUDE=[])
+    assert not hasattr(failing(app, lambda: 1 / 0), "__notes__")
+    app = app_with()
+    init_app(app)
+    task = Shop({"broker_url": "memory://"}).task(
+        with_request_context(lambda: request.form["password"]), name="fails"
+    )
+    with app.test_request_context("/"):
+        headers = capture_context()
+    with pytest.raises(KeyError) as raised:
+        task.apply(headers=headers).get()
+    assert not hasattr(raised.value, "__notes__")
+
+
+def test_the_names_stay_few_and_short() -> None:
+    """A client that sends thousands of passwords does not fill the header."""
+    app = app_with()
+    data = {f"password{n}{'x' * 100}": "1" for n in range(400)}
+    headers = captured(app, method="POST", data=data)
+    assert len(headers[HEADER]) < 4000
+
+
+@needs_notes
+def test_the_workers_log_says_what_was_left_out(tmp_path: Path) -> None:
+    """Under the traceback, where one looks at 3 a.m."""
+    settings = celery_settings("redis", tmp_path)
+    made = secrecy.make_shop(settings)
+    worker = secrecy.start_worker(settings, tmp_path / "worker.log")
+    try:
+        headers = made.capture(data={"password": "canary", "a": "1"})
+        made.tasks["shop.read_password"].apply_async(headers=headers)
+        worker.wait_for("Of its request this task has not: field 'password'")
+        assert "canary" not in worker.log.read_text()
+    finally:
+        worker.stop()
+        drop_queue(made.celery)
+
+
+# -- without a key -------------------------------------------------------------------
+
+
+def test_without_a_key_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """In the process that sends and in the one that runs, and the word is unsigned."""
+    flask_task_context._warn_of_no_key.cache_clear()
+    app = flask.Flask("keyless")
+    init_app(app)
+    assert caplog.records == []
+    for _ in range(2):
+        with app.test_request_context("/"):
+            headers = capture_context()
+    assert headers[HEADER].startswith("1:unsigned:keyless::")
+    with restore_context(headers, app):
+        pass
+    [record] = [r for r in caplog.records if r.name == "flask_task_context"]
+    assert record.levelno == logging.WARNING
+    assert "'keyless' has no SECRET_KEY" in record.getMessage()
+    flask_task_context._warn_of_no_key.cache_clear()
+
+
+# -- what is never silently empty ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CONTENT_LENGTH": "3"},
+        {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True},
+        {"CONTENT_TYPE": "text/plain", "wsgi.input_terminated": True},
+    ],
+    ids=lambda environ: next(iter(environ)),
+)
+def test_a_get_has_a_body_by_each_of_three_keys(environ: dict[str, t.Any]) -> None:
+    """One of them alone says so."""
+    app = app_with()
+    made = app.test_request_context("/")
+    for key in ("CONTENT_LENGTH", "CONTENT_TYPE"):
+        made.request.environ.pop(key, None)
+    made.request.environ.update(environ)
+    made.request.environ["wsgi.input"] = io.BytesIO(b"abc")
+    with made:
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert request.get_data() == b"abc"
+
+
+def test_a_length_of_thousands_of_digits() -> None:
+    """It is no number to Werkzeug, and no reason to fail."""
+    app = app_with()
+    with app.test_request_context(
+        "/", method="POST", data=b"x", environ_overrides={"CONTENT_LENGTH": "9" * 5000}
+    ):
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert request.method == "POST"
+    sealed = f"1:unsigned:travels::{'9' * 5000}:x"
+    with pytest.raises(flask_task_context.BadContext, match="not one that flask-task"):
+        restore_context({HEADER: sealed}, app)
+
+
+@pytest.mark.parametrize("header", [[], {}, 0, False, 1, b"", ["x"]])
+def test_a_header_of_another_type_is_refused(header: t.Any) -> None:
+    """It does not count as none: the body does not run."""
+    app = app_with()
+    init_app(app)
+    ran: list[int] = []
+    task = Shop({"broker_url": "memory://"}).task(
+        with_request_context(lambda: ran.append(1)), name="typed"
+    )
+    with pytest.raises(flask_task_context.BadContext, match="is no string but of type"):
+        task.apply(headers={HEADER: header}).get()
+    assert ran == []
+
+
+@pytest.mark.parametrize("kind", ["application/x-url-encoded", "text/plain"])
+def test_a_form_of_an_old_type_keeps_no_password(kind: str) -> None:
+    """Werkzeug before 3.0 reads it as a form."""
+    app = app_with()
+    with app.test_request_context(
+        "/", method="POST", data=b"password=canary&a=1", content_type=kind
+    ):
+        text = secrecy.readable(capture_context()[HEADER])
+    assert ("canary" in text) is (kind == "text/plain")
+
+
+def test_a_session_interface_that_knows_no_null_session() -> None:
+    """Its ``save_session`` is not called from a task all the same."""
+    saved: list[str] = []
+
+    class Interface(SecureCookieSessionInterface):
+        def is_null_session(self, obj: object) -> bool:
+            return False
+
+        def save_session(self, app: t.Any, session: t.Any, response: t.Any) -> None:
+            saved.append("task" if flask_task_context._innermost_task() else "view")
+
+    app = app_with()
+    app.session_interface = Interface()
+    calls: list[str] = []
+    app.after_request(lambda response: calls.append("after") or response)  # type: ignore
+    init_app(app)
+    task = Shop({"broker_url": "memory://"}).task(
+        with_request_context(lambda: session["a"]), name="reads"
+    )
+
+    @app.get("/")
+    def view() -> str:
+        session["a"] = 1
+        return json.dumps(capture_context())
+
+    headers = json.loads(app.test_client().get("/").text)
+    assert task.apply(headers=headers).get() == 1
+    assert saved == ["view"]
+    assert calls == ["after", "after"]
+
+
+def test_what_a_task_returned_is_no_task() -> None:
+    """``delay_with_context(task())`` says what was meant, also where it is a text."""
+    with pytest.raises(
+        TypeError, match="pass the task and then its arguments, not what"
+    ):
+        delay_with_context("a text that the task returned")  # type: ignore[arg-type]
