@@ -85,18 +85,23 @@ def pieces(apps: Apps, app: Celery) -> dict[str, Contest]:
     settings = library._settings(apps.signed)
     signer = settings.keys[0].signer
 
+    def environ_part(context: t.Any) -> t.Any:
+        missing = library._Missing()
+        return library._environ_of(context.request.environ, settings, missing)
+
+    def json_part(parts: t.Any) -> str:
+        return t.cast("str", library._encode_parts(parts, settings, library._Missing()))
+
     @contextlib.contextmanager
     def after_a_publish() -> t.Iterator[t.Any]:
         with visit(apps.signed, shape, environ):
             context = flask.globals.request_ctx._get_current_object()  # type: ignore[attr-defined]
             parts = {
-                "server": library._server_of(context.request.environ),
-                "environ": library._environ_of(
-                    context.request.environ, settings.travels
-                ),
+                "server": list(map(environ.get, library._ALWAYS)),
+                "environ": environ_part(context),
                 "session": library._session_values(context),
             }
-            payload = library._encode_parts(parts, settings.serializer)
+            payload = json_part(parts)
             app.tasks["bare"].delay()
             yield context, parts, payload
 
@@ -108,14 +113,12 @@ def pieces(apps: Apps, app: Celery) -> dict[str, Contest]:
         "a whole capture": piece(lambda *_: capture_context()),
         "its environ": piece(
             lambda context, *_: (
-                library._server_of(context.request.environ),
-                library._environ_of(context.request.environ, settings.travels),
+                list(map(context.request.environ.get, library._ALWAYS)),
+                environ_part(context),
             )
         ),
         "its session": piece(lambda context, *_: library._session_values(context)),
-        "JSON": piece(
-            lambda _, parts, __: library._encode_parts(parts, settings.serializer)
-        ),
+        "JSON": piece(lambda _, parts, __: json_part(parts)),
         "HMAC": piece(lambda *given: signer.get_signature(given[2])),
         "settings": piece(lambda *_: library._settings(apps.signed)),
     }

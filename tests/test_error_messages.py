@@ -1032,10 +1032,10 @@ NOT_SAID = {
     " It was sent by ",
     "TASK_CONTEXT_BODY is False",
     "Of its request this task has not: ",
-    (
-        ". Pass what it needs as an argument, or set TASK_CONTEXT_ENCRYPT = True, which leaves"
-        " out no credentials."
-    ),
+    "set TASK_CONTEXT_ENCRYPT = True, which leaves none out",
+    "let the list name it",
+    "change it",
+    ". Pass what it needs as an argument, or change the setting.",
     (
         "The app %r has no SECRET_KEY: the requests that travel with its tasks are unsigned,"
         " and whoever can write to the broker can make one up. Set one, the same in every"

@@ -55,6 +55,7 @@ def captured(app: flask.Flask, **request: t.Any) -> dict[str, str]:
             cart={"pear": 2},
             csrf_token="of a form",
             github_oauth_token={"access_token": "canary-1"},
+            odd={b"access_token": "canary-3", Markup("pwd"): "canary-4", 5: 6},
             user={
                 "name": "anna",
                 "access_token": "canary-2",
@@ -70,8 +71,8 @@ def captured(app: flask.Flask, **request: t.Any) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("chosen", "travels"),
     [
-        (True, ["cart", "csrf_token", "user"]),
-        (None, ["cart", "csrf_token", "user"]),
+        (True, ["cart", "csrf_token", "odd", "user"]),
+        (None, ["cart", "csrf_token", "odd", "user"]),
         (False, []),
         ([], []),
         (["cart", "none"], ["cart"]),
@@ -181,6 +182,7 @@ def test_credentials_of_the_session_stay_out_at_any_depth() -> None:
         assert dict(session) == {
             "cart": {"pear": 2},
             "csrf_token": "of a form",
+            "odd": {5: 6},
             "user": {"name": "anna", "keys": [("a", {})]},
         }
     app = app_with(TASK_CONTEXT_EXCLUDE=[])
@@ -360,8 +362,8 @@ def test_an_exception_names_what_was_left_out(
     """With the setting that did it, and what to do: the exception itself does not."""
     (note,) = failing(app_with(), body, **visit).__notes__
     assert named in note
-    assert "(TASK_CONTEXT_EXCLUDE)" in note
-    assert "as an argument" in note
+    assert "(TASK_CONTEXT_EXCLUDE: set" in note
+    assert "as an argument" in note.replace("\n", " ")
     assert "TASK_CONTEXT_ENCRYPT" in note
 
 
@@ -371,7 +373,37 @@ def test_a_key_that_the_list_leaves_out_is_named_too() -> None:
     app = app_with(TASK_CONTEXT_SESSION=["user"], TASK_CONTEXT_EXCLUDE=[])
     (note,) = failing(app, lambda: session["cart"]).__notes__
     assert "session key 'cart'" in note
-    assert "(TASK_CONTEXT_SESSION)" in note
+    assert "(TASK_CONTEXT_SESSION: let the list name it)" in note
+    assert "ENCRYPT" not in note
+
+
+@needs_notes
+def test_the_names_travel_on() -> None:
+    """A task that captures again tells its children what they have not."""
+    app = app_with()
+    with restore_context(captured(app), app):
+        headers = capture_context()
+    init_app(app)
+    task = Shop({"broker_url": "memory://"}).task(
+        with_request_context(lambda: session["github_oauth_token"]), name="child"
+    )
+    with pytest.raises(KeyError) as raised:
+        task.apply(headers=headers).get()
+    assert "session key 'github_oauth_token'" in raised.value.__notes__[0]
+
+
+@needs_notes
+def test_a_before_request_function_is_told_too() -> None:
+    """It may look for what the task has not."""
+    app = app_with()
+    headers = captured(app, headers={"X-Api-Key": "k"})
+    app.before_request(lambda: request.headers["X-Api-Key"] and None)
+    init_app(app)
+    decorate = with_request_context(before_request=True)
+    task = Shop({"broker_url": "memory://"}).task(decorate(lambda: 1), name="hooked")
+    with pytest.raises(KeyError) as raised:
+        task.apply(headers=headers).get()
+    assert "header 'X-Api-Key'" in raised.value.__notes__[0]
 
 
 def test_where_nothing_was_left_out_there_is_no_note() -> None:
