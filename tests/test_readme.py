@@ -7,6 +7,7 @@ name goes on from ``shop.py``, the first example. A diff is run before and after
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import re
 import shlex
@@ -23,8 +24,13 @@ from pathlib import Path
 import pytest
 import requests
 from aiosmtpd.controller import Controller
+from flask import Flask
+from flask import session
 
 import flask_task_context
+from flask_task_context import CaptureError
+from flask_task_context import capture_context
+from flask_task_context import init_app
 from tests.conftest import ROOT
 from tests.conftest import broker_url
 
@@ -415,6 +421,38 @@ def test_the_default_of_the_exclusion() -> None:
     names: dict[str, t.Any] = {}
     exec(f"default = {EXAMPLES['exclude']}", names)
     assert tuple(names["default"]) == flask_task_context._EXCLUDE
+
+
+def test_the_errors_of_the_configuration() -> None:
+    """They are printed as the README says, and its table has each setting."""
+    printed = [
+        printed_by(init_app, TASK_CONTEXT_ENCRYPTION=True),
+        printed_by(init_app, TASK_CONTEXT_BODY="false"),
+        printed_by(capture_a_color),
+    ]
+    blocks = re.findall(r"^```text\n(.*?)^```$", README, re.M | re.S)
+    assert set(printed) <= {" ".join(block.split()) for block in blocks}
+    table = re.findall(r"^\| `(TASK_CONTEXT_\w+)` \|", README, re.M)
+    settings = [key for key in flask_task_context._DEFAULTS if key.startswith("TASK_")]
+    assert sorted(table) == sorted(settings)
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+def capture_a_color(app: Flask) -> None:
+    with app.test_request_context("/"):
+        session["color"] = Color.RED
+        capture_context()
+
+
+def printed_by(call: t.Callable[[Flask], None], **config: t.Any) -> str:
+    app = Flask("shop")
+    app.config.update(SECRET_KEY="key", **config)
+    with pytest.raises((ValueError, TypeError, CaptureError)) as raised:
+        call(app)
+    return f"{type(raised.value).__name__}: {raised.value}"
 
 
 def unit_files() -> dict[str, str]:
