@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sys
 import time
 import typing as t
 import uuid
@@ -19,6 +20,7 @@ import pytest
 from celery import Celery
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm.exc import DetachedInstanceError
+from werkzeug.exceptions import BadRequestKeyError
 
 from flask_task_context import BadContext
 from flask_task_context import CaptureError
@@ -101,6 +103,9 @@ def test_another_key(lab: Lab) -> None:
     with pytest.raises(BadContext, match="does not have") as raised:
         task.apply(headers=headers).get()
     assert is_answered(raised.value)
+    ids = r"The context's key has the id '[\w-]{6}', and this process has '[\w-]{6}'\."
+    assert re.search(ids + "$", str(raised.value))
+    assert re.search(ids + r" It was sent by '.*'\.$", FAQ, re.M)
 
 
 def test_no_app(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,6 +152,75 @@ def test_outside_of_a_request(lab: Lab) -> None:
         lab.run(path)
     assert is_answered(raised.value)
     assert lab.restored(path) == "/"
+
+
+def test_a_command_sends_no_request(lab: Lab) -> None:
+    """``delay_with_context`` in an app context alone, as in a CLI command, has none to
+    send; inside a request of one's own it has."""
+    lab.celery.conf.task_always_eager = True
+    init_app(lab.flask)
+    task = lab.task(with_request_context(path))
+    with lab.flask.app_context():
+        result = delay_with_context(task)
+    with pytest.raises(RuntimeError, match="outside of request") as raised:
+        result.get()
+    assert is_answered(raised.value)
+    with lab.flask.test_request_context("/own", base_url="https://shop.example"):
+        assert delay_with_context(task).get() == "/own"
+        headers = capture_context()
+    assert task.apply(headers=headers).get() == "/own"
+
+
+def test_links_on_one_host(lab: Lab) -> None:
+    """``SERVER_NAME`` is the host of links in the view as in the task; without it, the
+    visitor's is."""
+    assert "### Links in a task are not on the visitor's host" in FAQ
+    lab.flask.add_url_rule("/", "index", lambda: "")
+    init_app(lab.flask)
+
+    def link() -> str:
+        return flask.url_for("index", _external=True)
+
+    task = lab.task(with_request_context(link))
+    for server_name, expected in (("shop.example", "shop.example"), (None, "anna")):
+        lab.flask.config["SERVER_NAME"] = server_name
+        with lab.flask.test_request_context("/", base_url="http://anna/"):
+            assert link() == f"http://{expected}/"
+            headers = capture_context()
+        assert task.apply(headers=headers).get() == f"http://{expected}/"
+
+
+def password() -> str:
+    return flask.request.form["password"]
+
+
+def test_a_field_that_stays_out(lab: Lab) -> None:
+    """The error is Werkzeug's, and its note the README's; both settings let it travel."""
+    init_app(lab.flask)
+    task = lab.task(with_request_context(password))
+
+    def send(**config: t.Any) -> t.Any:
+        lab.flask.config.update(config)
+        form = {"password": "x"}
+        cookie = {"Cookie": "a=1"}
+        with lab.flask.test_request_context(
+            "/", method="POST", data=form, headers=cookie
+        ):
+            headers = capture_context()
+        return task.apply(headers=headers)
+
+    result = send()
+    with pytest.raises(BadRequestKeyError) as raised:
+        result.get()
+    assert is_answered(raised.value)
+    if sys.version_info >= (3, 11):
+        (note,) = raised.value.__notes__
+        assert note in " ".join(README.split())
+        assert note in result.traceback
+    assert send(TASK_CONTEXT_EXCLUDE=["cookie"]).get() == "x"
+    pytest.importorskip("cryptography")
+    encrypted = send(TASK_CONTEXT_ENCRYPT=True, TASK_CONTEXT_EXCLUDE=None)
+    assert encrypted.get() == "x"
 
 
 def test_outside_of_an_app(lab: Lab) -> None:
@@ -236,6 +310,13 @@ def test_no_user(lab: Lab) -> None:
     with pytest.raises(AttributeError, match="'AnonymousUserMixin' object has no"):
         lab.run(in_empty_request)
     assert lab.restored(user_id) == "anna"
+    keys = re.findall(r"`(_\w+)`", FAQ[: FAQ.index("### `AttributeError: user`")])
+    lab.flask.config["SESSION_PROTECTION"] = "strong"
+    lab.flask.config["TASK_CONTEXT_SESSION"] = keys
+    assert lab.restored(user_id) == "anna"
+    lab.flask.config["TASK_CONTEXT_SESSION"] = ["cart"]
+    with pytest.raises(AttributeError, match="'AnonymousUserMixin' object has no"):
+        lab.restored(user_id)
 
 
 def visitor() -> str:
