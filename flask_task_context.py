@@ -2051,11 +2051,14 @@ def _run_before_request(context: t.Any, options: _Options) -> None:
 
 def _refusal(context: t.Any, verb: str, answer: t.Any) -> RequestRefused:
     response = context.app.make_response(answer)
-    to = f" to {response.location!r}" if response.location else ""
+    named = repr(response.status)
+    if response.location:
+        named += f" to {response.location!r}"
+    elif isinstance(answer, HTTPException) and answer.response is None:
+        named = repr(str(answer))
     return RequestRefused(
-        f"A before-request function {verb} the task's request with"
-        f" {response.status!r}{to}: let it pass, or leave out 'before_request=True' of"
-        " the task."
+        f"A before-request function {verb} the task's request with {named}: let it"
+        " pass, or leave out 'before_request=True' of the task."
     )
 
 

@@ -769,8 +769,8 @@ IN_THE_WORKER = [
         "a before-request function that aborts",
         refused(lambda: flask.abort(403, "closed")),
         RequestRefused,
-        "A before-request function aborted the task's request with '403 FORBIDDEN':"
-        " let it pass, or leave out 'before_request=True' of the task.",
+        "A before-request function aborted the task's request with '403 Forbidden:"
+        " closed': let it pass, or leave out 'before_request=True' of the task.",
     ),
     Message(
         "a before-request function that aborts with a response",

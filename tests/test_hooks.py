@@ -163,7 +163,7 @@ def test_before_request_refuses_the_task(plain_shop: Shop, how: str) -> None:
     decorate = with_request_context(before_request=True)
     task = plain_shop.task(decorate(lambda: ran.append(1)), name="refused")
     match = {
-        "abort": "aborted the task's request with '403 FORBIDDEN': let it",
+        "abort": "aborted the task's request with .403 Forbidden: You don't have the",
         "answer": "answered the task's request with '200 OK': let it",
         "redirect": "answered the task's request with '302 FOUND' to '/login': let it",
         "abort by a redirect": "aborted .* with '302 FOUND' to '/login': let it",

@@ -73,7 +73,7 @@ def test_the_store_is_not_written_by_a_task(open_site: Open, store: Store) -> No
     assert len(stored) == 1
     assert store.read() == stored
     assert site.get("/").json() == {"view": ["tea"], "task": ["tea"]}
-    site.worker.wait_for("A task changed its session. It is a copy of the visitor's")
+    site.worker.wait_for("The task 'empty_cart' changed its session. It is a copy")
 
 
 def test_no_session_is_made_by_a_task(open_site: Open, store: Store) -> None:
