@@ -54,7 +54,6 @@ from decimal import Decimal
 from hashlib import sha256
 from importlib import import_module
 from itertools import chain
-from traceback import clear_frames
 from urllib.parse import quote
 from urllib.parse import unquote
 from urllib.parse import unquote_plus
@@ -394,13 +393,18 @@ def _settings(app: flask.Flask) -> _Settings:
 
 def _given(app: flask.Flask) -> list[t.Any]:
     serializer = getattr(app.session_interface, "serializer", None)
-    # By its length it is seen that another name has come.
-    config = app.config
-    return [app.secret_key, serializer, len(config), *map(config.get, _DEFAULTS)]
+    tags = [*getattr(serializer, "order", ())]
+    return [
+        app.secret_key,
+        serializer,
+        tags,
+        [*app.config],
+        *map(app.config.get, _DEFAULTS),
+    ]
 
 
 def _checked_names(app: flask.Flask) -> dict[str, t.Any]:
-    for name in app.config:
+    for name in map(str, app.config):
         if name.startswith("TASK_CONTEXT_") and name not in _DEFAULTS:
             from difflib import get_close_matches
 
@@ -530,15 +534,31 @@ def _matcher(
     """
     if not patterns:
         return lambda name: False
-    regexes = (".*".join(map(_fold, pattern.split("*"))) for pattern in patterns)
-    matches = re.compile("|".join(regexes)).fullmatch
+    pieces = [[*map(_fold, pattern.split("*"))] for pattern in patterns]
 
     def fits(name: str) -> bool:
         folded = _fold(name)
-        return bool(matches(folded)) and not any(word in folded for word in but)
+        if any(word in folded for word in but):
+            return False
+        return any(_fits(each, folded) for each in pieces)
 
     cached = functools.lru_cache(maxsize=1024)(fits)
     return lambda name: (cached if len(name) < 100 else fits)(name)
+
+
+def _fits(pieces: list[str], name: str) -> bool:
+    """In linear time, which a regular expression of several stars does not take."""
+    first, *middle = pieces
+    if not middle:
+        return name == first
+    if not name.startswith(first):
+        return False
+    at, last = len(first), middle.pop()
+    for piece in middle:
+        at = name.find(piece, at) + len(piece)
+        if at < len(piece):
+            return False
+    return len(name) - at >= len(last) and name.endswith(last)
 
 
 def _words_of(patterns: tuple[str, ...]) -> tuple[bytes, ...]:
@@ -610,15 +630,20 @@ def _app_context() -> t.Any:
 def _capture(context: t.Any) -> str:
     try:
         return _sealed_request(context)
-    except CaptureError as error:
+    except Exception as error:
         _forget_variables(error)
         raise
 
 
 def _forget_variables(error: BaseException | None) -> None:
-    """Error reports write out the variables of each frame, which are the visitor's."""
+    """Error reports write out the variables of each frame: ours are the visitor's."""
     while error is not None:
-        clear_frames(error.__traceback__)
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_globals is globals():
+                with contextlib.suppress(RuntimeError):  # One that is running still.
+                    trace.tb_frame.clear()
+            trace = trace.tb_next
         error = error.__cause__
 
 
@@ -652,6 +677,10 @@ def _sealed_request(context: t.Any) -> str:
     return header
 
 
+#: Anything else may hold a value: of a body that is no form, but called one.
+_A_NAME = re.compile(r"[\w.\-\[\]]{1,60}")
+
+
 class _Missing:
     """The names of what is left out, under the setting that does it."""
 
@@ -668,7 +697,8 @@ class _Missing:
     ) -> t.Callable[[str], bool]:
         def noting(name: str) -> bool:
             if excluded(name):
-                self.add("TASK_CONTEXT_EXCLUDE", f"{what} {name!r}")
+                named = f"{what} {name!r}" if _A_NAME.fullmatch(name) else f"a {what}"
+                self.add("TASK_CONTEXT_EXCLUDE", named)
                 return True
             return False
 
@@ -702,7 +732,7 @@ def _session_values(context: t.Any) -> dict[str, t.Any] | None:
     if session is None:
         return None
     # A copy is a null session, which Flask does not save.
-    null = context.app.session_interface.is_null_session(session)
+    null = isinstance(session, context.app.session_interface.null_session_class)
     if null and not issubclass(type(session), _SessionCopy):
         return None
     accessed = getattr(session, "accessed", None)
@@ -744,7 +774,7 @@ def _encode_parts(
                 for part, values in parts.items()
             }
         )
-    except (TypeError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         for label, setting, value in _labelled(parts):
             _check_serializable(label, setting, value, settings)
         raise CaptureError(
@@ -760,6 +790,14 @@ def _without_keys(value: t.Any, excluded: t.Callable[[str], bool]) -> t.Any:
             for key, item in value.items()
             if not excluded(_name_of(key))
         }
+    if isinstance(value, dict):  # Of a type that the app has a tag for.
+        value = copy(value)
+        for key in [*value]:
+            if excluded(_name_of(key)):
+                del value[key]
+            else:
+                value[key] = _without_keys(value[key], excluded)
+        return value
     if type(value) in (list, tuple):
         return type(value)(_without_keys(item, excluded) for item in value)
     return value
@@ -780,7 +818,7 @@ def _check_serializable(
 ) -> None:
     try:
         _encode(settings.values.tag(value))
-    except (TypeError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise CaptureError(
             f"{label} cannot travel with a task: {error}. Make it a value of Python's"
             f" plain types, or leave it out of {setting}."
@@ -811,10 +849,14 @@ class _Values:
     def __init__(self, serializer: t.Any) -> None:
         if not isinstance(serializer, TaggedJSONSerializer):
             serializer = session_json_serializer
-        self.untag_others = serializer.untag
-        usual = TaggedJSONSerializer.default_tags
-        self.others = [tag for tag in serializer.order if type(tag) not in usual]
-        self.keys = {key for key, *_ in _TYPES.values()} | set(serializer.tags)
+        self.others: list[t.Any] = []
+        for tag in serializer.order:
+            if type(tag) not in TaggedJSONSerializer.default_tags:
+                self.others.append(copy(tag))
+                self.others[-1].serializer = self  # Of the values inside.
+        # Under keys that none of ours is.
+        self.from_json = {f" app{tag.key}": tag.to_python for tag in self.others}
+        self.from_json.update(_FROM_JSON)
         self.decode = json.JSONDecoder(object_hook=self.untag).decode
 
     def tag(self, value: t.Any) -> t.Any:
@@ -832,25 +874,28 @@ class _Values:
             return {key: self.tag(to_json(value))}
         for tag in self.others:
             if tag.check(value):
-                return tag.tag(value)
+                return {f" app{tag.key}": tag.to_json(value)}
         raise TypeError(f"Object of type {kind.__name__} is not JSON serializable")
 
     def _is_json(self, value: dict[t.Any, t.Any]) -> bool:
-        looks_tagged = len(value) == 1 and not self.keys.isdisjoint(value)
+        looks_tagged = len(value) == 1 and next(iter(value)) in self.from_json
         return not looks_tagged and _TEXT.issuperset(map(type, value))
 
     def untag(self, value: dict[str, t.Any]) -> t.Any:
         if len(value) != 1:
             return value
         (key,) = value
-        from_json = _FROM_JSON.get(key)
-        return from_json(value[key]) if from_json else self.untag_others(value)
+        from_json = self.from_json.get(key)
+        return from_json(value[key]) if from_json else value
 
 
 def _datetime_to_json(value: datetime) -> list[t.Any]:
     """With its own idea of a zone: the name of one, an offset in microseconds, or none."""
+    # A zone that was read from a file may have no name that the worker knows.
     zone, offset = value.tzinfo, value.utcoffset()
     name = zone.key if isinstance(zone, ZoneInfo) else None
+    if name is not None:
+        ZoneInfo(name)
     fixed = None if offset is None else offset // timedelta(microseconds=1)
     return [value.replace(tzinfo=None).isoformat(), name or fixed, value.fold]
 
@@ -933,13 +978,17 @@ def _read_ahead(
         return _too_long(length)
     rest = request.stream if opened else environ["wsgi.input"]
     stream = rest if opened else get_input_stream(environ, max_content_length=maximum)
-    head = b""
+    buffer = bytearray()
     try:
-        while len(head) <= room and (chunk := stream.read(room + 1 - len(head))):
-            head += chunk
+        while len(buffer) <= room and (chunk := stream.read(room + 1 - len(buffer))):
+            buffer += chunk
     except RequestEntityTooLarge:
-        return _left_out_body(length, _over(maximum or 0))
+        # Werkzeug looks for the end behind the limit, and says so of a whole body too.
+        buffer += b"" if opened else rest.read(1)
+        if len(buffer) != maximum:
+            return _left_out_body(length, _over(maximum or 0))
     finally:
+        head = bytes(buffer)
         replay = io.BufferedReader(_Replay(io.BytesIO(head), rest))
         if opened:
             t.cast("t.Any", request).stream = replay
@@ -1064,8 +1113,11 @@ def _encode_any(
 
 
 def _no_body(request: flask.Request) -> bytes | _LeftOutStream:
-    length = request.content_length
-    if not length and "HTTP_TRANSFER_ENCODING" not in request.environ:
+    length, environ = request.content_length, request.environ
+    streamed = "HTTP_TRANSFER_ENCODING" in environ or (
+        not _BODY_KEYS.isdisjoint(environ) and environ.get("wsgi.input_terminated")
+    )
+    if length == 0 or (length is None and not streamed):
         return b""
     return _left_out_body(length, "TASK_CONTEXT_BODY is False")
 
@@ -1088,7 +1140,7 @@ def _without_excluded(
         return form if not names or any(map(excluded, names)) else body
     if not _may_name(body, words):
         return body
-    if request.mimetype in _FORM_TYPES:
+    if request.mimetype in _FORM_TYPES and not _is_json(body):
         return b"&".join(p for p in body.split(b"&") if not excluded(_field_name(p)))
     return _json_without_excluded(request, body, excluded)
 
@@ -1110,7 +1162,17 @@ def _may_name(body: bytes, words: tuple[bytes, ...]) -> bool:
 
 
 def _field_name(pair: bytes) -> str:
-    return unquote_plus(pair.partition(b"=")[0].decode("latin-1"))
+    """With its equals sign where it has no value: then the name may be one."""
+    name, equals, _ = pair.partition(b"=")
+    return unquote_plus(name.decode("utf-8", "replace")) + ("" if equals else "=")
+
+
+def _is_json(body: bytes) -> bool:
+    """``curl -d`` and others call JSON a form too."""
+    try:
+        return isinstance(json.loads(body), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _json_without_excluded(
@@ -1802,7 +1864,7 @@ class _Opened:
         carried: _Carried | None,
         snapshot: dict[str, t.Any] | None = None,
     ) -> None:
-        self.app, self.carried, self.snapshot = app, carried, snapshot
+        self.app, self.carried, self.snapshot = app, carried, snapshot or {}
         self.session: t.Any = None
         self.context: t.Any = None
         # Without one of its own, the request would share an active app context's ``g``.
@@ -1827,21 +1889,22 @@ class _Opened:
         _carried.set(_SILENT)
         try:
             self.around.__enter__()
-            if self.snapshot is not None:
-                self._push(self.snapshot)
+            if self.snapshot:
+                self._push()
         except BaseException:
             _carried.set(self.outer)
             raise
         _carried.set(self.carried)
         return self.context
 
-    def _push(self, snapshot: dict[str, t.Any]) -> None:
+    def _push(self) -> None:
+        # The snapshot is no variable: an error report would write it out.
         try:
             self.context.push()
-            for name, value in snapshot["g"].items():
-                setattr(flask.g, name, value)
+            for name in self.snapshot["g"]:
+                setattr(flask.g, name, self.snapshot["g"][name])
             if context_restored.receivers:
-                context_restored.send(self.app, entries=snapshot["entries"])
+                context_restored.send(self.app, entries=self.snapshot["entries"])
         except BaseException as error:
             self._pop(error)
             raise
@@ -1978,10 +2041,11 @@ def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.
 
 def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
     session = _session_of(context)
-    modified = getattr(session, "modified", True)
+    before, session.modified = session.modified, False
     result = body()
-    if not modified and session.modified:
+    if session.modified:
         _warn_of_session(body)
+    session.modified = before or session.modified
     return result
 
 
@@ -1989,6 +2053,9 @@ def _warn_of_session(body: t.Any) -> None:
     """Once for each task, at its function."""
     function, task = inspect.unwrap(body.func), _innermost_task()
     name = task.name if task else function.__qualname__
+    if name in _warned:
+        return
+    _warned.add(name)
     code = getattr(function, "__code__", _work.__code__)
     warnings.warn_explicit(
         f"The task {name!r} changed its session. It is a copy of the visitor's: no"
@@ -1996,11 +2063,10 @@ def _warn_of_session(body: t.Any) -> None:
         UserWarning,
         code.co_filename,
         code.co_firstlineno,
-        registry=_warned,
     )
 
 
-_warned: dict[t.Any, t.Any] = {}
+_warned: set[str] = set()
 
 
 _WAYS_OUT = {
@@ -2021,10 +2087,11 @@ def _explain(error: Exception, missing: dict[str, list[str]]) -> None:
         f"Of its request this task has not: {'; '.join(named)}. Pass what it needs as an"
         " argument, or change the setting."
     )
-    if not hasattr(error, "add_note"):  # Python 3.10
+    try:
+        if note not in (getattr(error, "__notes__", None) or ()):
+            error.add_note(note)
+    except Exception:  # noqa: BLE001 - Python 3.10, and exceptions that are frozen
         logging.getLogger("flask_task_context").error(note)
-    elif note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
 
 
 @contextlib.contextmanager

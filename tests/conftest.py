@@ -251,6 +251,7 @@ def nothing_left() -> t.Iterator[None]:
     """No test leaves a context pushed, an app registered, or a setting behind."""
     flask_task_context._apps.clear()
     flask_task_context._loaded.clear()
+    flask_task_context._warned.clear()
     yield
     flask_task_context._apps.clear()
     flask_task_context._loaded.clear()

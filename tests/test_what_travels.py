@@ -3,6 +3,7 @@ of what was left out."""
 
 from __future__ import annotations
 
+import collections
 import datetime
 import io
 import json
@@ -569,3 +570,158 @@ def test_what_a_task_returned_is_no_task() -> None:
         TypeError, match="pass the task and then its arguments, not what"
     ):
         delay_with_context("a text that the task returned")  # type: ignore[arg-type]
+
+
+# -- what must not get through, or out -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ('{"password":"canary"}', "application/x-www-form-urlencoded"),
+        ('{"next":"/a?b=1","password":"canary"}', "application/x-www-form-urlencoded"),
+        ('{"pass\\u0077ord":"canary"}', "application/x-www-form-urlencoded"),
+        ("my password is canary", "application/x-www-form-urlencoded"),
+        ("tokencanary", "application/x-www-form-urlencoded"),
+        ("\uff50assword=canary", "application/x-www-form-urlencoded"),
+        ("contraseña=canary", "application/x-www-form-urlencoded"),
+    ],
+)
+def test_no_value_gets_out_by_another_way(body: str, kind: str) -> None:
+    """JSON that is called a form, a form that is a text, names in raw UTF-8: neither in
+    the body nor among the names of what was left out."""
+    exclude = [*flask_task_context._EXCLUDE, "*contraseña*"]
+    app = app_with(TASK_CONTEXT_EXCLUDE=exclude)
+    with app.test_request_context(
+        "/", method="POST", data=body.encode(), content_type=kind
+    ):
+        headers = capture_context()
+    assert "canary" not in secrecy.readable(headers[HEADER])
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    """A client cannot stop the web process by a name that nearly fits."""
+    app = app_with(TASK_CONTEXT_EXCLUDE=["*card*security*code*"])
+    with app.test_request_context(
+        "/", method="POST", json={"cardsecurity" * 2500: 1, "card-Security_CODE 2": 2}
+    ):
+        headers = capture_context()  # Cubic, it would take a minute.
+    with restore_context(headers, app):
+        assert [len(name) for name in request.get_json()] == [30_000]
+
+
+class Frozen(Exception):
+    def __setattr__(self, name: str, value: t.Any) -> None:
+        raise TypeError("frozen")
+
+    add_note = None  # type: ignore[assignment]
+
+
+def test_an_exception_that_takes_no_note_stays_the_tasks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What was left out is a line of the log then, as on Python 3.10."""
+
+    def body() -> None:
+        raise Frozen("the task's own")
+
+    error = failing(app_with(), body)
+    assert str(error) == "the task's own"
+    [record] = [r for r in caplog.records if r.name == "flask_task_context"]
+    assert "session key 'github_oauth_token'" in record.getMessage()
+
+
+def test_inside_a_value_of_the_apps_own_type() -> None:
+    """Its tag's values arrive equal too, and keys that are excluded stay out."""
+
+    class TagOrdered(JSONTag):
+        key = " s"  # As one of ours is.
+
+        def check(self, value: t.Any) -> bool:
+            return isinstance(value, collections.OrderedDict)
+
+        def to_json(self, value: t.Any) -> t.Any:
+            return [[k, self.serializer.tag(v)] for k, v in value.items()]
+
+        def to_python(self, value: t.Any) -> t.Any:
+            return collections.OrderedDict(value)
+
+    class Interface(SecureCookieSessionInterface):
+        serializer = TaggedJSONSerializer()
+
+    app = app_with()
+    app.session_interface = Interface()
+    init_app(app)
+    # After it: an extension may come later.
+    Interface.serializer.register(TagOrdered, index=0)
+    inner = {"at": datetime.datetime(2026, 1, 1, 1, 1, 1, 5), 1: {2}, "pwd": "canary"}
+    with app.test_request_context("/"):
+        session["own"] = collections.OrderedDict(access_token="canary", inner=inner)
+        headers = capture_context()
+    assert "canary" not in secrecy.readable(headers[HEADER])
+    del inner["pwd"]
+    with restore_context(headers, app):
+        assert session["own"] == collections.OrderedDict(inner=inner)
+        assert type(session["own"]) is collections.OrderedDict
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+@pytest.mark.parametrize("read", [True, False])
+def test_a_streamed_body_at_flasks_own_limit(read: bool, more: int) -> None:
+    """Of exactly ``MAX_CONTENT_LENGTH`` it is whole, and travels."""
+    app = app_with(MAX_CONTENT_LENGTH=10)
+    made = app.test_request_context("/", method="POST")
+    body = b"x" * (10 + more)
+    made.request.environ.update(
+        {
+            "HTTP_TRANSFER_ENCODING": "chunked",
+            "wsgi.input_terminated": True,
+            "wsgi.input": io.BytesIO(body),
+        }
+    )
+    made.request.environ.pop("CONTENT_LENGTH", None)
+    with made:
+        if read and more <= 0:
+            assert request.get_data() == body
+        headers = capture_context()
+        if more <= 0:
+            assert request.get_data() == body
+    with restore_context(headers, app):
+        if more <= 0:
+            assert request.get_data() == body
+        else:
+            with pytest.raises(LeftOut, match="over MAX_CONTENT_LENGTH"):
+                request.get_data()
+
+
+def test_no_variable_of_ours_is_in_an_error_report() -> None:
+    """Where a receiver of the signals raises, as where we raise."""
+    app = app_with()
+
+    def broken(sender: t.Any, entries: t.Any) -> None:
+        raise LookupError("broken receiver")
+
+    def ours(error: BaseException) -> str:
+        text, trace = "", error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_globals is vars(flask_task_context):
+                text += repr(trace.tb_frame.f_locals)
+            trace = trace.tb_next
+        return text
+
+    def capture() -> t.Any:
+        session["a"] = "canary"
+        g.value = "canary"
+        return capture_context()
+
+    with app.test_request_context("/"):
+        headers = capture()
+        with flask_task_context.context_captured.connected_to(broken, app):
+            with pytest.raises(LookupError) as captured:
+                capture()
+        assert "canary" not in ours(captured.value)
+    with flask_task_context.context_restored.connected_to(broken, app):
+        with pytest.raises(LookupError) as restored:
+            with restore_context(headers, app):
+                pytest.fail("restored")
+    assert "canary" not in ours(restored.value)
