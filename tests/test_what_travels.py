@@ -716,12 +716,16 @@ def test_no_variable_of_ours_is_in_an_error_report() -> None:
 
     with app.test_request_context("/"):
         headers = capture()
-        with flask_task_context.context_captured.connected_to(broken, app):
-            with pytest.raises(LookupError) as captured:
-                capture()
+        with (
+            flask_task_context.context_captured.connected_to(broken, app),
+            pytest.raises(LookupError) as captured,
+        ):
+            capture()
         assert "canary" not in ours(captured.value)
-    with flask_task_context.context_restored.connected_to(broken, app):
-        with pytest.raises(LookupError) as restored:
-            with restore_context(headers, app):
-                pytest.fail("restored")
+    with (
+        flask_task_context.context_restored.connected_to(broken, app),
+        pytest.raises(LookupError) as restored,
+        restore_context(headers, app),
+    ):
+        pytest.fail("restored")
     assert "canary" not in ours(restored.value)
