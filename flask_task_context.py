@@ -612,6 +612,7 @@ _LABELS = {
     "signals": ("signal entry {!r}", "the entries of 'context_captured'"),
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode_raw = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _request_context() -> t.Any:
@@ -768,7 +769,7 @@ def _encode_parts(
     try:
         if settings.excludes and "session" in parts:
             parts["session"] = _without_keys(parts["session"], excluded)
-        return _encode(
+        return _encode_exactly(
             {
                 part: tag(values) if part in _LABELS else values
                 for part, values in parts.items()
@@ -781,6 +782,13 @@ def _encode_parts(
             f"The request cannot travel with a task: {error}. Look for it in"
             " 'request.environ'."
         ) from error
+
+
+def _encode_exactly(value: t.Any) -> str:
+    text = _encode(value)
+    if "\\ud" in text and _encode_raw(json.loads(text)) != _encode_raw(value):
+        raise ValueError("JSON makes one character of two surrogates")
+    return text
 
 
 def _without_keys(value: t.Any, excluded: t.Callable[[str], bool]) -> t.Any:
@@ -817,7 +825,7 @@ def _check_serializable(
     label: str, setting: str, value: t.Any, settings: _Settings
 ) -> None:
     try:
-        _encode(settings.values.tag(value))
+        _encode_exactly(settings.values.tag(value))
     except _UNREADABLE as error:
         raise CaptureError(
             f"{label} cannot travel with a task: {error}. Make it a value of Python's"

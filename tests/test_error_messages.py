@@ -1035,6 +1035,7 @@ NOT_SAID = {
     "set TASK_CONTEXT_ENCRYPT = True, which leaves none out",
     "let the list name it",
     "change it",
+    "JSON makes one character of two surrogates",
     ". Pass what it needs as an argument, or change the setting.",
     (
         "The app %r has no SECRET_KEY: the requests that travel with its tasks are unsigned,"

@@ -268,6 +268,21 @@ def test_what_capture_takes_arrives_equal(value: t.Any) -> None:
         assert session["value"] == value
 
 
+def test_text_that_json_would_change_is_refused() -> None:
+    """Two surrogates would arrive as one character; one alone, and that one, do not."""
+    app = app_with()
+    with app.test_request_context("/"):
+        session["joined"] = {"a": "\ud83d\ude00"}
+        with pytest.raises(
+            CaptureError, match=r"session\['joined'\] cannot .* surrogates"
+        ):
+            capture_context()
+        session["joined"] = ["\U0001f600", "\ud83d", "\ude00"]
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert session["joined"] == ["\U0001f600", "\ud83d", "\ude00"]
+
+
 def test_a_naive_datetime_stays_naive() -> None:
     """As Flask-Session and Indico keep them: it can be subtracted from another."""
     app = app_with()
