@@ -24,6 +24,7 @@ WORKERS = {
 }
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("worker", WORKERS)
 def test_every_cell_follows_the_rules(worker: str, tmp_path: Path) -> None:
     """What a task reads, and what its messages carry, is what the rules say."""
