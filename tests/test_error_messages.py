@@ -430,6 +430,13 @@ IN_THE_VIEW = [
         f"g.tenant cannot travel with a task: {NOT_JSON}. {PLAIN} TASK_CONTEXT_G.",
     ),
     Message(
+        "text that JSON would change",
+        with_value("tenant", "\ud83d\ude00"),
+        CaptureError,
+        "g.tenant cannot travel with a task: JSON makes one character of two surrogates."
+        f" {PLAIN} TASK_CONTEXT_G.",
+    ),
+    Message(
         "a value of the session",
         lambda: visit(with_session),
         CaptureError,
@@ -1035,7 +1042,6 @@ NOT_SAID = {
     "set TASK_CONTEXT_ENCRYPT = True, which leaves none out",
     "let the list name it",
     "change it",
-    "JSON makes one character of two surrogates",
     ". Pass what it needs as an argument, or change the setting.",
     (
         "The app %r has no SECRET_KEY: the requests that travel with its tasks are unsigned,"
