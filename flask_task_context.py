@@ -2049,12 +2049,24 @@ def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.
 
 def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
     session = _session_of(context)
-    before, session.modified = session.modified, False
+    values, modified = dict(session), session.modified
+    session.modified = False
     result = body()
-    if session.modified:
+    if session.modified and not _is_extensions(values, session):
         _warn_of_session(body)
-    session.modified = before or session.modified
+    session.modified = modified or session.modified
     return result
+
+
+#: What Flask-Login and Flask-WTF change where the user and a form are looked at.
+_EXTENSIONS = {"_fresh", "_id", "_remember", "_remember_seconds", "csrf_token"}
+
+
+def _is_extensions(before: dict[str, t.Any], session: t.Any) -> bool:
+    """Whether an extension alone has changed the session."""
+    both = before.keys() | session.keys()
+    changed = {k for k in both if before.get(k, session) is not session.get(k, before)}
+    return bool(changed) and changed <= _EXTENSIONS
 
 
 def _warn_of_session(body: t.Any) -> None:

@@ -571,8 +571,10 @@ def module_source() -> str:
     return Path(spec.origin).read_text(encoding="utf-8")
 
 
-#: What Python itself has, and the mark that the module puts on a function.
+#: What Python itself has, the mark that the module puts on a function, and keys of a
+#: session.
 PUBLIC = {
+    *("_fresh", "_id", "_remember", "_remember_seconds"),
     *dir(type),
     *dir(dict),
     *dir(io.BytesIO),

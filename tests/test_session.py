@@ -453,6 +453,33 @@ def test_a_changed_session_is_reported_once_for_each_task(plain_shop: Shop) -> N
     assert {warning.filename for warning in caught} == {__file__}
 
 
+@pytest.mark.parametrize(
+    ("change", "reported"),
+    [
+        (lambda: session.update(csrf_token="t", _fresh=False), False),
+        (lambda: session.pop("_id"), False),
+        (lambda: session.update(_fresh=False, cart=1), True),
+        (lambda: session["cart"].append(1) or setattr(session, "modified", True), True),
+    ],
+)
+def test_what_an_extension_changes_is_not_reported(
+    plain_shop: Shop, change: t.Callable[[], t.Any], reported: bool
+) -> None:
+    """Flask-Login's and Flask-WTF's own keys are not the task's doing."""
+
+    def view() -> t.Any:
+        session.update(cart=[], _id="i", _fresh=True)
+        return capture_context()
+
+    headers = plain_shop.visit(view)
+    init_app(plain_shop.flask)
+    task = plain_shop.task(with_request_context(lambda: change() and None), name="c")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        task.apply(headers=headers).get()
+    assert len(caught) == reported
+
+
 CHANGES: dict[str, t.Callable[[], t.Any]] = {
     "set": lambda: session.__setitem__("cart", 1),
     "delete": lambda: session.__delitem__("cart"),
