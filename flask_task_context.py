@@ -2022,11 +2022,10 @@ def _is_asked_for(options: _Options, message: Context) -> bool:
     """Whether this is the body of the message's own task, which a base class may have
     put into a request or an app context of its own."""
     task = _innermost_task()
-    if task is None:
-        return True  # An errback in the worker's main process.
+    if task is None or message not in task.request_stack.stack:
+        return False
     body = getattr(task, _body_attribute(task))
-    marks = getattr(body, _MARK, None), getattr(task.__call__, _MARK, None)
-    return options in marks and message in task.request_stack.stack
+    return options in (getattr(body, _MARK, None), getattr(task.__call__, _MARK, None))
 
 
 def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.Any:
@@ -2293,11 +2292,11 @@ def _call_hooks(context: t.Any, method: str, *args: t.Any, app: t.Any = None) ->
 
 def _new_request_context(app: flask.Flask, environ: t.Any, session: t.Any) -> t.Any:
     """With a session of its own, which Flask then does not open."""
-    if not _MERGED:
-        return flask.ctx.RequestContext(app, environ, session=session)
-    request = app.request_class(environ)
-    request.json_module = app.json
-    return AppContext(app, request=request, session=session)  # type: ignore[call-arg]
+    if _MERGED:  # pragma: no cover - Flask 3.2 is not released
+        request = app.request_class(environ)
+        request.json_module = app.json
+        return AppContext(app, request=request, session=session)  # type: ignore[call-arg]
+    return flask.ctx.RequestContext(app, environ, session=session)
 
 
 def _copied_context() -> contextvars.Context:

@@ -252,6 +252,7 @@ def nothing_left() -> t.Iterator[None]:
     flask_task_context._apps.clear()
     flask_task_context._loaded.clear()
     flask_task_context._warned.clear()
+    flask_task_context._before.set((None, None))
     yield
     flask_task_context._apps.clear()
     flask_task_context._loaded.clear()

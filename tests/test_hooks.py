@@ -7,14 +7,18 @@ import typing as t
 import flask
 import pytest
 from celery import current_task
+from celery.exceptions import Ignore
 from flask import g
 from flask import session
 
 from flask_task_context import RequestRefused
+from flask_task_context import apply_async_with_context
 from flask_task_context import capture_context
+from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import with_request_context
 from tests.conftest import Shop
+from tests.test_canvas import messages
 
 
 def run(shop: Shop, body: t.Callable[[], t.Any], **options: t.Any) -> t.Any:
@@ -101,6 +105,45 @@ def test_an_app_has_its_own_response_class_and_it_is_closed(plain_shop: Shop) ->
     run(plain_shop, lambda: calls.append("body"))
     # The first one is the view's own.
     assert calls == ["Own", "body", "Own", "closed"]
+
+
+@pytest.mark.parametrize(
+    "hook", ["before_request", "after_request", "teardown_request"]
+)
+def test_what_a_hook_sends_from_a_task_carries_no_request(
+    plain_shop: Shop, hook: str
+) -> None:
+    """In none of the ways to send; and a task that it calls runs as it is."""
+    app, where = plain_shop.flask, plain_shop.tasks["shop.where"]
+    app.config["TASK_CONTEXT_AUTO"] = True
+    seen: list[t.Any] = []
+
+    def send(given: t.Any = None) -> t.Any:
+        if current_task:
+            seen.append([capture_context(), where()])
+            where.delay()
+            delay_with_context(where)
+            apply_async_with_context(where, headers={"mine": "1"})
+        return given
+
+    getattr(app, hook)(send)
+    run(plain_shop, lambda: None, before_request=True)
+    assert seen == [[{}, "http://localhost/item/3"]]
+    sent = messages(plain_shop.celery)
+    assert len(sent) == 3
+    assert all("flask_task_context" not in message.headers for message in sent)
+
+
+def test_ignore_is_a_normal_end_in_this_process_too(plain_shop: Shop) -> None:
+    """After-request functions run, and the session's change is nobody's."""
+    calls: list[str] = []
+
+    def body() -> None:
+        flask.after_this_request(lambda response: calls.append("after") or response)  # type: ignore
+        raise Ignore
+
+    assert run(plain_shop, body) is None
+    assert calls == ["after"]
 
 
 def test_no_after_request_functions_after_an_exception(plain_shop: Shop) -> None:

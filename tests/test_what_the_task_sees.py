@@ -6,6 +6,7 @@ import typing as t
 
 import flask
 import pytest
+from celery.app.trace import build_tracer
 from celery.exceptions import Ignore
 from celery.exceptions import Retry
 from flask import g
@@ -113,6 +114,41 @@ def test_a_broken_context_fails_the_task_and_the_worker_lives_on(
     with pytest.raises(BadContext, match="its signature is wrong"):
         failed.get(timeout=30)
     assert task.apply_async(headers=headers).get(timeout=30) == HERE
+
+
+def traced(shop: Shop, name: str, headers: t.Any) -> t.Any:
+    """As a worker's process runs a message: by Celery's own tracer."""
+    task = shop.tasks[name]
+    tracer = build_tracer(name, task, app=shop.celery)
+    request = {"id": "1", "headers": headers, "origin": "gen1@web", **(headers or {})}
+    return tracer("1", (), {}, request)
+
+
+@pytest.mark.parametrize("kind", ["shop", "above"])
+def test_what_was_pushed_before_the_message_began_is_nobodys(
+    plain_shop: Shop, kind: str
+) -> None:
+    """A request or an app context that the process has pushed: no task sees it."""
+    init_app(plain_shop.flask)
+    headers = plain_shop.capture()
+    for pushed in (
+        plain_shop.flask.test_request_context("/", "http://pushed/"),
+        plain_shop.flask.app_context(),
+    ):
+        with pushed:
+            g.mark = "the process's"
+            assert traced(plain_shop, f"{kind}.where", None).retval == "app context"
+            assert traced(plain_shop, f"{kind}.where", headers).retval == HERE
+            assert g.mark == "the process's"
+    assert traced(plain_shop, f"{kind}.where", None).retval == "app context"
+
+
+def test_a_refused_context_names_its_sender(plain_shop: Shop) -> None:
+    """As Celery names the process that has sent the message."""
+    init_app(plain_shop.flask)
+    failed = traced(plain_shop, "shop.where", {"flask_task_context": "broken"}).retval
+    assert failed.type is BadContext
+    assert "It was sent by 'gen1@web'." in str(failed.exception)
 
 
 ENDINGS = [ValueError("no"), Retry(), Ignore(), SystemExit(3), KeyboardInterrupt()]

@@ -616,9 +616,11 @@ def test_no_value_gets_out_by_another_way(body: str, kind: str) -> None:
 
 def test_a_pattern_of_many_stars_takes_no_time() -> None:
     """A client cannot stop the web process by a name that nearly fits."""
-    app = app_with(TASK_CONTEXT_EXCLUDE=["*card*security*code*"])
+    app = app_with(TASK_CONTEXT_EXCLUDE=["*card*security*code*", "pin*"])
     with app.test_request_context(
-        "/", method="POST", json={"cardsecurity" * 2500: 1, "card-Security_CODE 2": 2}
+        "/",
+        method="POST",
+        json={"cardsecurity" * 2500: 1, "card-Security_CODE 2": 2, "PIN code": 3},
     ):
         headers = capture_context()  # Cubic, it would take a minute.
     with restore_context(headers, app):
