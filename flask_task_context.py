@@ -1876,13 +1876,12 @@ class _Opened:
         self.session: t.Any = None
         self.context: t.Any = None
         # Without one of its own, the request would share an active app context's ``g``.
-        self.around: t.Any = app.app_context()
+        shared = snapshot is None or not _MERGED
+        self.around: t.Any = app.app_context() if shared else contextlib.nullcontext()
         if snapshot is None:
             return
         self.session = _restored_session(app, snapshot["session"])
         self.context = _new_request_context(app, snapshot["environ"], self.session)
-        if _MERGED:
-            self.around = contextlib.nullcontext()
         if snapshot["form"] is not None:
             request = self.context.request
             fields, files = snapshot["form"]

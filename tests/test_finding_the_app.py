@@ -66,6 +66,19 @@ def test_init_app_with_current_app() -> None:
     assert name() == "behind"
 
 
+def test_an_app_has_one_name_at_a_time() -> None:
+    """The last one that ``init_app`` was given, or its own."""
+    app = app_named("factory")
+    init_app(app, name="north")
+    assert headers_of(app)["flask_task_context"].startswith("1:signed:north:")
+    app.config["TASK_CONTEXT_G"] = ["tenant"]
+    assert headers_of(app)["flask_task_context"].startswith("1:signed:north:")
+    init_app(app)
+    assert headers_of(app)["flask_task_context"].startswith("1:signed:factory:")
+    # It is the only one still.
+    assert name() == "factory"
+
+
 def test_init_app_before_the_config_is_loaded() -> None:
     """What is set later counts, and a wrong setting is an error when it is used."""
     app = flask.Flask("late")

@@ -143,6 +143,40 @@ def test_what_was_pushed_before_the_message_began_is_nobodys(
     assert traced(plain_shop, f"{kind}.where", None).retval == "app context"
 
 
+@pytest.mark.parametrize("with_request", [True, False])
+def test_a_task_that_calls_itself_stays_in_its_request(
+    plain_shop: Shop, with_request: bool
+) -> None:
+    """Its message has opened a request, or an app context, once."""
+    init_app(plain_shop.flask)
+
+    def walk(depth: int = 3) -> int:
+        g.nodes = g.get("nodes", 0) + 1
+        if depth:
+            task(depth - 1)
+        return t.cast("int", g.nodes)
+
+    task = plain_shop.task(with_request_context(walk), name="walk")
+    headers = plain_shop.capture() if with_request else None
+    assert traced(plain_shop, "walk", headers).retval == 4
+
+
+def test_a_retry_is_no_normal_end(plain_shop: Shop) -> None:
+    """No after-request functions run: the task is not done."""
+    calls: list[str] = []
+    plain_shop.flask.after_request(lambda response: calls.append("after") or response)  # type: ignore
+    headers = plain_shop.capture()
+    calls.clear()
+    init_app(plain_shop.flask)
+
+    def body() -> None:
+        raise Retry
+
+    task = plain_shop.task(with_request_context(body), name="retries")
+    assert task.apply(headers=headers).state == "RETRY"
+    assert calls == []
+
+
 def test_a_refused_context_names_its_sender(plain_shop: Shop) -> None:
     """As Celery names the process that has sent the message."""
     init_app(plain_shop.flask)

@@ -331,6 +331,10 @@ def test_tags_of_the_apps_own() -> None:
     with restore_context(headers, app):
         assert g.value == value
         assert type(g.value[1][0]) is Money
+    with app.test_request_context("/"):
+        g.value = {1, object}
+        with pytest.raises(CaptureError, match=r"^g\.value cannot travel"):
+            capture_context()
 
 
 # -- explained -----------------------------------------------------------------------
@@ -420,6 +424,19 @@ def test_a_before_request_function_is_told_too() -> None:
     with pytest.raises(KeyError) as raised:
         task.apply(headers=headers).get()
     assert "header 'X-Api-Key'" in raised.value.__notes__[0]
+
+
+@needs_notes
+def test_an_exception_has_each_note_once() -> None:
+    """Also one that is raised again and again."""
+    once = LookupError("always the same")
+
+    def body() -> None:
+        raise once
+
+    app = app_with()
+    assert failing(app, body) is failing(app, body) is once
+    assert len(once.__notes__) == 1
 
 
 def test_where_nothing_was_left_out_there_is_no_note() -> None:
