@@ -485,6 +485,8 @@ def test_the_workers_log_says_what_was_left_out(tmp_path: Path) -> None:
 def test_without_a_key_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     """In the process that sends and in the one that runs, and the word is unsigned."""
     flask_task_context._warn_of_no_key.cache_clear()
+    # Workers of other tests in this process have set the level of all.
+    caplog.set_level(logging.WARNING, "flask_task_context")
     app = flask.Flask("keyless")
     init_app(app)
     assert caplog.records == []
