@@ -2381,6 +2381,7 @@ def _celery_app_kept() -> t.Iterator[None]:
     try:
         yield
     finally:
-        if current or default:
-            _state._set_current_app(current)
-            _state.set_default_app(default)
+        # Where there was none, the factory's own stays.
+        found = current or default
+        _state._set_current_app(current if found else _state._tls.current_app)
+        _state.set_default_app(default if found else _state.default_app)
