@@ -2047,10 +2047,10 @@ def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.
 
 def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
     session = _session_of(context)
-    values, modified = dict(session), session.modified
+    changed, modified = _changes_of(session), session.modified
     session.modified = False
     result = body()
-    if session.modified and not _is_extensions(values, session):
+    if session.modified and (not changed() or changed() - _EXTENSIONS):
         _warn_of_session(body)
     session.modified = modified or session.modified
     return result
@@ -2060,11 +2060,16 @@ def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
 _EXTENSIONS = {"_fresh", "_id", "_remember", "_remember_seconds", "csrf_token"}
 
 
-def _is_extensions(before: dict[str, t.Any], session: t.Any) -> bool:
-    """Whether an extension alone has changed the session."""
-    both = before.keys() | session.keys()
-    changed = {k for k in both if before.get(k, session) is not session.get(k, before)}
-    return bool(changed) and changed <= _EXTENSIONS
+def _changes_of(session: t.Any) -> t.Callable[[], set[t.Any]]:
+    """Which keys have other values since. A function holds the values: an error report
+    would write out a variable."""
+    before = dict(session)
+
+    def changed() -> set[t.Any]:
+        keys = before.keys() | session.keys()
+        return {k for k in keys if before.get(k, session) is not session.get(k, before)}
+
+    return changed
 
 
 def _warn_of_session(body: t.Any) -> None:
