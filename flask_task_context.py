@@ -371,7 +371,7 @@ _EXCLUDE = (
     "*xsrf*",
 )
 _DEFAULTS = {
-    "SECRET_KEY_FALLBACKS": None,
+    "SECRET_KEY_FALLBACKS": (),
     "TASK_CONTEXT_AUTO": False,
     "TASK_CONTEXT_BODY": True,
     "TASK_CONTEXT_ENCRYPT": False,
