@@ -1873,15 +1873,14 @@ class _Opened:
         snapshot: dict[str, t.Any] | None = None,
     ) -> None:
         self.app, self.carried, self.snapshot = app, carried, snapshot or {}
-        self.session: t.Any = None
         self.context: t.Any = None
         # Without one of its own, the request would share an active app context's ``g``.
         shared = snapshot is None or not _MERGED
         self.around: t.Any = app.app_context() if shared else contextlib.nullcontext()
         if snapshot is None:
             return
-        self.session = _restored_session(app, snapshot["session"])
-        self.context = _new_request_context(app, snapshot["environ"], self.session)
+        session = _restored_session(app, snapshot["session"])
+        self.context = _new_request_context(app, snapshot["environ"], session)
         if snapshot["form"] is not None:
             request = self.context.request
             fields, files = snapshot["form"]
