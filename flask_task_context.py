@@ -25,6 +25,7 @@ read it, and how each of Celery's ways to run a task behaves.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import contextvars
 import functools
@@ -1439,6 +1440,8 @@ class _Key:
         cipher = self.cipher
         from cryptography.exceptions import InvalidTag
 
+        if "+" in text or "/" in text:  # Of which Python 3.15 warns.
+            raise ValueError("another alphabet")
         sealed = urlsafe_b64decode(text)
         if urlsafe_b64encode(sealed).decode("ascii") != text:
             raise ValueError("another spelling of the same bytes")
@@ -1875,8 +1878,8 @@ class _Opened:
         self.app, self.carried, self.snapshot = app, carried, snapshot or {}
         self.context: t.Any = None
         # Without one of its own, the request would share an active app context's ``g``.
-        shared = snapshot is None or not _MERGED
-        self.around: t.Any = app.app_context() if shared else contextlib.nullcontext()
+        own = snapshot is None or not _MERGED
+        self.around = app.app_context() if own else None
         if snapshot is None:
             return
         session = _restored_session(app, snapshot["session"])
@@ -1894,7 +1897,8 @@ class _Opened:
             self.carried.message_id = self.outer.message_id
         _carried.set(_SILENT)
         try:
-            self.around.__enter__()
+            if self.around is not None:
+                self.around.push()
             if self.snapshot:
                 self._push()
         except BaseException:
@@ -1927,9 +1931,10 @@ class _Opened:
     def _pop(self, error: BaseException | None) -> None:
         try:
             if self.context is not None:
-                self.context.pop(error)
+                _pop_context(self.context, error)
         finally:
-            self.around.__exit__(type(error), error, None)
+            if self.around is not None:
+                _pop_context(self.around, error)
 
 
 def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.Any:
@@ -2300,6 +2305,22 @@ def _new_request_context(app: flask.Flask, environ: t.Any, session: t.Any) -> t.
         request.json_module = app.json
         return AppContext(app, request=request, session=session)  # type: ignore[call-arg]
     return flask.ctx.RequestContext(app, environ, session=session)
+
+
+def _pop_context(context: t.Any, error: BaseException | None) -> None:
+    """Flask 3.2 raises what teardown functions have raised as groups, on Python 3.11
+    and later: one error alone leaves as that one, which ``autoretry_for`` knows."""
+    try:
+        context.pop(error)
+        return
+    except _GROUPS as group:
+        raised = group
+    while isinstance(raised, _GROUPS) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]
+    raise raised
+
+
+_GROUPS: t.Any = getattr(builtins, "BaseExceptionGroup", ()) if _MERGED else ()
 
 
 def _copied_context() -> contextvars.Context:
