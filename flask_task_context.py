@@ -275,6 +275,13 @@ def restore_context(
         with restore_context(message.headers):
             url_for("index", _external=True)
 
+    A handler of a task runs outside of its request, and after a hard time limit without
+    any: the worker that has the message finds it by its id::
+
+        def on_failure(self, exc, task_id, args, kwargs, einfo):
+            with restore_context(self.request.headers or {"id": task_id}):
+                ...
+
     :param headers: message headers, or ``None``.
     :param app: a Flask app, a factory, or an import string (``"shop:create_app"``).
         Default: the one that the headers name, among those given to
@@ -287,7 +294,10 @@ def restore_context(
     _check_app(app)
     if headers and (type(headers) is not dict or _HEADER not in headers):
         _check_headers(headers)
-    return _open(_Carried(_header_of(headers)), app)
+    header = _header_of(headers)
+    if header is None and headers:
+        header = _header_received(headers.get("id"))
+    return _open(_Carried(header), app)
 
 
 @t.overload
@@ -318,8 +328,9 @@ def with_request_context(
         def send_invite(email): ...
 
     Works below and above ``@app.task`` and ``@shared_task``, on a task class
-    and on its ``run`` method. A message that carries no request runs in an app
-    context of its own. A task that is called inside a live request runs in that
+    and on its ``run`` method. On a base class of tasks, or on its ``__call__``, each
+    task of that base runs in its request, and what the base does around it too.
+    A message that carries no request runs in an app context of its own. A task that is called inside a live request runs in that
     request, as it is; one that is called inside an app context alone, in that.
 
     :param app: a Flask app, a factory, or an import string (``"shop:create_app"``).
@@ -337,7 +348,8 @@ def with_request_context(
 
     .. warning::
         Above ``@app.task`` a base class whose ``__call__`` never calls
-        ``self.run`` is out of reach; put the decorator below.
+        ``self.run`` is out of reach; decorate that base, or put the decorator below.
+        Below it, the base's ``__call__`` is around the request, with another ``g``.
     """
     _check_app(app)
     options = _Options(_behind(app), before_request, after_request)
@@ -1440,9 +1452,9 @@ class _Key:
         cipher = self.cipher
         from cryptography.exceptions import InvalidTag
 
-        if "+" in text or "/" in text:  # Of which Python 3.15 warns.
-            raise ValueError("another alphabet")
-        sealed = urlsafe_b64decode(text)
+        # Python 3.15 warns of the other alphabet.
+        other = "+" in text or "/" in text
+        sealed = b"" if other else urlsafe_b64decode(text)
         if urlsafe_b64encode(sealed).decode("ascii") != text:
             raise ValueError("another spelling of the same bytes")
         try:
@@ -1486,7 +1498,7 @@ _carried: contextvars.ContextVar[_Carried | None] = contextvars.ContextVar(
 )
 
 # The messages that this worker has. When the process of a task was killed, the main
-# process sends its errbacks, which name it as their parent and have nothing else of it.
+# process sends its errbacks and calls its handlers, which have no more of it than its id.
 _received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
 
 
@@ -1535,8 +1547,8 @@ def _add_header(headers: dict[str, t.Any] | None = None, **signal: t.Any) -> Non
     except Exception as error:  # noqa: BLE001 - Celery would swallow it
         signal["properties"]["expiration"] = _Unsendable(error)
         return
-    if header is None and (parent := _received.get(headers.get("parent_id") or "")):
-        header = _header_of(parent.request_dict)
+    if header is None:
+        header = _header_received(headers.get("parent_id"))
     if header:
         headers[_HEADER] = header
 
@@ -1579,8 +1591,8 @@ def _current_message(args: tuple[t.Any, ...] = ()) -> Context | None:
         ):
             return message
     # When the process of a task was killed, the worker's main process calls its
-    # errbacks, with no more than the failed message.
-    return args[0] if args and isinstance(args[0], Context) else None
+    # errbacks, with no more than the failed message (behind the task, in ``__call__``).
+    return next((arg for arg in args[:2] if isinstance(arg, Context)), None)
 
 
 def _header_in(message: Context | None) -> t.Any:
@@ -1605,6 +1617,12 @@ def _own_headers(task: t.Any) -> t.Any:
     """Those that a signature has among its options."""
     options = task.get("options") if isinstance(task, dict) else None
     return options.get("headers") if options else None
+
+
+def _header_received(message_id: t.Any) -> t.Any:
+    """That of a message which this worker has, or ``None``."""
+    message = _received.get(str(message_id))
+    return None if message is None else _header_of(message.request_dict)
 
 
 def _check_headers(headers: t.Any) -> None:
@@ -2027,8 +2045,9 @@ def _is_asked_for(options: _Options, message: Context) -> bool:
     task = _innermost_task()
     if task is None or message not in task.request_stack.stack:
         return False
-    body = getattr(task, _body_attribute(task))
-    return options in (getattr(body, _MARK, None), getattr(task.__call__, _MARK, None))
+    bodies = [getattr(task, _body_attribute(task))]
+    bodies += [vars(kind).get("__call__") for kind in type(task).__mro__]
+    return options in [getattr(body, _MARK, None) for body in bodies]
 
 
 def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.Any:
@@ -2202,9 +2221,7 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
         _decorate_task(task, options)
         _decorate_copies(_function_of(task), task.name, options)
     elif inspect.isclass(task) and issubclass(task, Task):
-        if getattr(task, "run", None) is Task.run:
-            raise TypeError(f"{task!r} has no 'run' of its own: decorate its tasks.")
-        _decorate_body(task, options)
+        _decorate_class(task, options)
     elif isinstance(task, str | Flask):
         raise TypeError(
             f"{task!r} is no function and no task: name an app with"
@@ -2240,6 +2257,23 @@ def _refuse(function: t.Any) -> None:
             f"{name} is a generator function: its body would run outside of the"
             " request. Return a list."
         )
+
+
+def _decorate_class(task: t.Any, options: _Options) -> None:
+    """What a base class does around its tasks is in their request too. With its
+    ``run``, that is opened once all the same."""
+    if task is Task:
+        raise TypeError(f"{task!r} is Celery's own: decorate a subclass of it.")
+    has_run = task.run is not Task.run
+    if task.__call__ is Task.__call__ and not has_run:
+        task.__call__ = _call_for(task)
+    # A subclass has that of its base, decorated already.
+    if task.__call__ is not Task.__call__ and not (
+        hasattr(task.__call__, _MARK) and "__call__" not in vars(task)
+    ):
+        task.__call__ = _wrap(task.__call__, options)
+    if has_run:
+        _decorate_body(task, options)
 
 
 def _decorate_task(task: t.Any, options: _Options) -> None:
@@ -2310,14 +2344,15 @@ def _new_request_context(app: flask.Flask, environ: t.Any, session: t.Any) -> t.
 def _pop_context(context: t.Any, error: BaseException | None) -> None:
     """Flask 3.2 raises what teardown functions have raised as groups, on Python 3.11
     and later: one error alone leaves as that one, which ``autoretry_for`` knows."""
+    raised = None
     try:
         context.pop(error)
-        return
-    except _GROUPS as group:
+    except _GROUPS as group:  # pragma: no cover - Flask 3.2 is not released
         raised = group
-    while isinstance(raised, _GROUPS) and len(raised.exceptions) == 1:
-        raised = raised.exceptions[0]
-    raise raised
+        while isinstance(raised, _GROUPS) and len(raised.exceptions) == 1:
+            raised = raised.exceptions[0]
+    if raised is not None:  # pragma: no cover
+        raise raised
 
 
 _GROUPS: t.Any = getattr(builtins, "BaseExceptionGroup", ()) if _MERGED else ()
@@ -2360,6 +2395,23 @@ def _body_attribute(task: t.Any) -> str:
     """Since Celery 4 the body beneath autoretry is ``_orig_run``. Gone, teardown
     functions would see ``Retry`` in place of the error."""
     return "_orig_run" if hasattr(task, "_orig_run") else "run"
+
+
+def _call_for(base: t.Any) -> t.Callable[..., t.Any]:
+    """The ``__call__`` of a base class that has none. Before Celery 5.5 Celery's own takes
+    an eager message for a direct call, and hides it: ``_protected`` is how the worker's
+    tells the first call. Gone, eager tasks of such a base find no ``self.request``."""
+
+    def call(self: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        message = self.request_stack.top
+        if message is None or not message.is_eager or message._protected:
+            return super(base, self).__call__(*args, **kwargs)
+        message._protected = 1
+        return self.run(*args, **kwargs)
+
+    # One of Celery's own module would be passed over.
+    call.__module__ = base.__module__
+    return call
 
 
 def _made_lazily_of(proxy: t.Any) -> tuple[t.Any, str | None]:

@@ -295,10 +295,10 @@ WHERE_A_TASK_IS_DECORATED = [
         " request. Return a list.",
     ),
     Message(
-        "on a task class without a body",
-        decorated(Empty),
+        "on Celery's own class",
+        decorated(Task),
         TypeError,
-        f"{Empty!r} has no 'run' of its own: decorate its tasks.",
+        f"{Task!r} is Celery's own: decorate a subclass of it.",
     ),
 ]
 
@@ -1064,7 +1064,9 @@ def lines_of(error: BaseException | None) -> t.Iterator[int]:
 
 def says(node: ast.AST) -> bool:
     warns = isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn"
-    return warns or (isinstance(node, ast.Raise) and node.exc is not None)
+    return warns or (
+        isinstance(node, ast.Raise) and not isinstance(node.exc, ast.Name | None)
+    )
 
 
 def test_every_raise_and_warning_is_in_the_table() -> None:

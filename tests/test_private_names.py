@@ -424,6 +424,18 @@ def body_beneath_autoretry() -> bool:
     return False
 
 
+@row(
+    "celery",
+    "_protected",
+    "an eager task of a decorated base class would find no 'self.request'",
+)
+def first_call_of_a_message() -> bool:
+    def begun(self: t.Any) -> t.Any:
+        return self.request_stack.top._protected
+
+    return made(begun, bind=True).apply().get() == 0
+
+
 # -- Celery: its apps --------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Every example of the README and of docs/coming-from.md, run as a reader would run it.
+"""Every example of the README and of pages of docs/, run as a reader would run it.
 
 A Python block has a name, in a comment above it. One that does not begin with a file's
 name goes on from ``shop.py``, the first example. A diff is run before and after.
@@ -21,6 +21,7 @@ import uuid
 from email.message import EmailMessage
 from pathlib import Path
 
+import celery
 import pytest
 import requests
 from aiosmtpd.controller import Controller
@@ -36,9 +37,10 @@ from tests.conftest import broker_url
 
 README = (ROOT / "README.md").read_text()
 COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text()
+BASE_CLASSES = (ROOT / "docs" / "base-classes.md").read_text()
 BLOCKS = re.findall(
     r"^(?:<!-- example: (\w+) -->\n)?```(python|diff)\n(.*?)^```$",
-    README + COMING_FROM,
+    README + COMING_FROM + BASE_CLASSES,
     re.M | re.S,
 )
 EXAMPLES = {name: source for name, _, source in BLOCKS}
@@ -519,6 +521,29 @@ def test_a_worker_that_makes_no_flask_app(way: str, folder: Folder) -> None:
 def command_of(unit: str) -> str:
     (command,) = re.findall(r"^ExecStart=/srv/store/venv/bin/(.+)$", unit, re.M)
     return t.cast("str", command)
+
+
+# -- base classes ----------------------------------------------------------------------
+
+
+@runs("base")
+def test_a_base_class(recipe: Recipe) -> None:
+    """The base and the body have one ``g``, in the visitor's request."""
+    answer = recipe("base").request("POST", "/order/book", headers=GERMAN)
+    assert answer in BASE_CLASSES
+
+
+@runs("handlers")
+def test_handlers(folder: Folder) -> None:
+    """A handler has the request, also after a hard time limit."""
+    folder.write_shop("import time", EXAMPLES["handlers"])
+    folder.start("celery -A shop.celery worker -c 1 -l INFO", " ready.")
+    folder.start_server()
+    folder.request("POST", "/import/0", headers=GERMAN)
+    folder.wait_for("tell anna.example: ValueError('not a spreadsheet')", "celery")
+    if celery.VERSION >= (5, 7):
+        folder.request("POST", "/import/60", headers=GERMAN)
+        folder.wait_for("tell anna.example: TimeLimitExceeded(2", "celery")
 
 
 # -- coming from -----------------------------------------------------------------------

@@ -1,0 +1,178 @@
+"""Base classes of tasks, decorated, and the handlers of tasks."""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+from pathlib import Path
+
+import celery
+import flask
+import pytest
+from celery import Celery
+from celery import Task
+
+from flask_task_context import capture_context
+from flask_task_context import init_app
+from flask_task_context import with_request_context
+from tests import bases
+from tests.conftest import Worker
+from tests.conftest import celery_settings
+from tests.conftest import drop_queue
+
+HERE = "http://anna.example/item"
+BODIES = [f"{base}{body}" for base in bases.BASES for body in ("", ", body decorated")]
+
+
+class Site(t.NamedTuple):
+    app: flask.Flask
+    celery: Celery
+    notes: Path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        with self.app.test_request_context("/item", "http://anna.example/"):
+            return capture_context()
+
+    def noted(self, name: str, count: int) -> list[tuple[str, str]]:
+        """What was noted in the name of a task, when so many different lines are there."""
+        end = time.monotonic() + 60
+        while True:
+            text = self.notes.read_text() if self.notes.exists() else ""
+            lines = [json.loads(line) for line in text.splitlines()]
+            found = dict.fromkeys(tuple(line[1:]) for line in lines if line[0] == name)
+            if len(found) >= count or time.monotonic() > end:
+                return list(found)
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Site]:
+    folder = tmp_path_factory.mktemp("bases")
+    settings = celery_settings("redis", folder)
+    # How long the main process waits for what a dead process may still have said.
+    settings["worker_lost_wait"] = 1.0
+    worker = Worker(
+        settings,
+        folder / "worker.log",
+        "--pool=prefork",
+        "-c1",
+        module="tests.bases_worker",
+        environ={bases.NOTES: str(folder / "notes")},
+    )
+    app = bases.create_celery(**settings)
+    yield Site(bases.create_app(), app, folder / "notes")
+    worker.stop()
+    drop_queue(app)
+
+
+@pytest.fixture
+def site(running: Site) -> Site:
+    init_app(running.app)
+    return running
+
+
+def by(name: str, mails: list[str], result: t.Any) -> t.Any:
+    """What a base that queues mails makes of its task's result."""
+    return result if name.startswith("Bare") else [HERE, mails, result]
+
+
+# -- base classes --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_task_and_its_base_class_share_one_request(site: Site, name: str) -> None:
+    """One ``g``, in which a task that calls itself has one of its base's again, and one
+    teardown."""
+    result = site.celery.tasks[name].apply_async(("a",), headers=site.headers)
+    wanted = by(name, ["a"], 2 if name.startswith("Bare") else 1)
+    assert result.get(timeout=30) == wanted
+    assert site.noted(name, 1) == [("torn", "NoneType")]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_base_class_does_nothing_for_a_task_that_fails(site: Site, name: str) -> None:
+    """The mails of a run that is retried are not sent, and those of the next are."""
+    name = f"{name}, retried"
+    result = site.celery.tasks[name].apply_async(("a",), headers=site.headers)
+    assert result.get(timeout=30) == by(name, ["a"], 1)
+    first, second = site.noted(name, 2)
+    # The error itself where the body is decorated, beneath autoretry.
+    assert first[1] in ("Retry", "ConnectionError")
+    assert second == ("torn", "NoneType")
+
+
+@pytest.mark.skipif(celery.VERSION < (5, 5), reason="Celery 5.5 has pydantic=True")
+@pytest.mark.parametrize("name", BODIES)
+def test_a_task_with_a_pydantic_model(site: Site, name: str) -> None:
+    """Celery makes the model beneath the base class, and above a decorated body."""
+    task = site.celery.tasks[f"{name}, pydantic"]
+    result = task.apply_async(({"mail": "a"},), headers=site.headers)
+    assert result.get(timeout=30) == by(name, ["a"], "Order")
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_in_this_process(name: str) -> None:
+    """Called inside a request it runs in that one; eagerly, outside of any, in its
+    message's."""
+    app, tasks = bases.create_app(), bases.create_celery().tasks
+    init_app(app)
+    result = 2 if name.startswith("Bare") else 1
+    with app.test_request_context("/item", "http://anna.example/"):
+        headers = capture_context()
+        assert tasks[name]("a") == by(name, ["a"], result)
+        flask.g.pop("mails", None)
+        assert tasks[name].apply(("a",)).get() == by(name, ["a"], result)
+    eager = tasks[name].apply(("a",), headers=headers)
+    assert eager.get() == by(name, ["a"], result)
+    assert tasks[name].apply(("a",)).get() in ([None, ["a"], 1], 2)
+
+
+def test_an_eager_task_of_a_base_class_knows_its_message(site: Site) -> None:
+    """``self.request`` is the message's, as without the decorator."""
+    app = bases.create_celery(task_always_eager=True)
+
+    def who(self: Task, again: bool = True) -> t.Any:
+        return [self.request.id, *(self(again=False) if again else ())]
+
+    task = app.task(who, bind=True, base=bases.Bare, name="who", shared=False)
+    result = task.apply_async(task_id="x", headers=site.headers)
+    assert result.get()[0] == "x"
+
+
+def test_what_is_no_base_class() -> None:
+    """Celery's own class is not changed, and a class is decorated once."""
+    with pytest.raises(TypeError, match="is Celery's own: decorate a subclass of it"):
+        with_request_context(Task)
+    with pytest.raises(TypeError, match="'queued' has '@with_request_context' twice"):
+        with_request_context(bases.Queues)
+
+
+# -- handlers ------------------------------------------------------------------------
+
+ENDS = {
+    "succeeds": {"on_success", "after_return"},
+    "fails": {"on_failure", "after_return", "task_failure"},
+    "retries": {"on_retry", "on_success", "after_return"},
+    "soft_time_limit": {"on_failure", "after_return", "task_failure"},
+    # Before 5.7 Celery calls no handler where the process has no time to.
+    "time_limit": {"task_failure"}
+    | ({"on_failure", "after_return"} if celery.VERSION >= (5, 7) else set()),
+    "dies": {"task_failure"},
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_handler_restores_the_request(site: Site, name: str) -> None:
+    """By the message's headers, or where its process is gone by the message's id."""
+    site.celery.tasks[name].apply_async(headers=site.headers)
+    wanted = {(handler, HERE) for handler in {"before_start", *ENDS[name]}}
+    assert set(site.noted(name, len(wanted))) == wanted
+
+
+def test_a_handler_of_a_message_without_a_request(site: Site) -> None:
+    """It has an app context."""
+    site.celery.tasks["succeeds"].apply_async()
+    wanted = 2 * len({"before_start", *ENDS["succeeds"]})
+    assert ("on_success", None) in site.noted("succeeds", wanted)
