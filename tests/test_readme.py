@@ -38,9 +38,10 @@ from tests.conftest import broker_url
 README = (ROOT / "README.md").read_text()
 COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text()
 BASE_CLASSES = (ROOT / "docs" / "base-classes.md").read_text()
+TESTING = (ROOT / "docs" / "testing.md").read_text()
 BLOCKS = re.findall(
     r"^(?:<!-- example: (\w+) -->\n)?```(python|diff)\n(.*?)^```$",
-    README + COMING_FROM + BASE_CLASSES,
+    README + COMING_FROM + BASE_CLASSES + TESTING,
     re.M | re.S,
 )
 EXAMPLES = {name: source for name, _, source in BLOCKS}
@@ -332,14 +333,107 @@ def test_a_thread(recipe: Recipe) -> None:
     assert answer == "http://anna.example/join/ben"
 
 
-@runs("testing")
-def test_a_readers_own_tests(folder: Folder) -> None:
-    """pytest runs them without a worker, with warnings as errors."""
-    folder.write_shop()
-    folder.write("test_shop.py", EXAMPLES["testing"])
+def run_pytest(folder: Folder, *files: str) -> str:
     command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"]
-    result = subprocess.run(command, cwd=folder.path, capture_output=True, text=True)
-    assert " 3 passed in " in result.stdout, result.stdout
+    result = subprocess.run(
+        [*command, *files], cwd=folder.path, capture_output=True, text=True
+    )
+    return result.stdout
+
+
+@runs("testing", "conftest", "for_real")
+def test_a_readers_own_tests(folder: Folder) -> None:
+    """pytest runs them, with warnings as errors."""
+    folder.write_shop()
+    folder.write("conftest.py", EXAMPLES["conftest"])
+    for name in ("testing", "for_real"):
+        folder.write(f"test_{name}.py", EXAMPLES[name])
+    assert " 4 passed in " in run_pytest(folder)
+
+
+MISTAKES = """
+from flask import g
+from shop import *
+
+
+@celery.task
+def undecorated():
+    return url_for("join", name="a")
+
+
+@celery.task
+@with_request_context
+def decorated():
+    return url_for("join", name="a")
+
+
+@celery.task
+@with_request_context
+def reads_password():
+    return request.form["password"]
+
+
+@celery.task
+@with_request_context
+def reads_g():
+    return g.user
+
+
+def visit():
+    return app.test_request_context("/", method="POST", data={"password": "x"})
+
+
+def test_undecorated(finish):
+    with visit():
+        delay_with_context(undecorated)
+    finish()
+
+
+def test_delay(finish):
+    with visit():
+        decorated.delay()
+    finish()
+
+
+def test_password(finish):
+    with visit():
+        delay_with_context(reads_password)
+    finish()
+
+
+def test_g(finish):
+    with visit():
+        g.user = "anna"
+        delay_with_context(reads_g)
+    finish()
+"""
+EAGER = """
+import pytest
+
+
+@pytest.fixture
+def finish():
+    from shop import celery
+
+    celery.conf.update(task_always_eager=True, task_eager_propagates=True)
+    return list
+"""
+
+
+def test_a_test_fails_where_the_worker_would(folder: Folder) -> None:
+    """Four mistakes pass eagerly, and fail with the fixture as its page says."""
+    folder.write_shop()
+    folder.write("test_mistakes.py", MISTAKES)
+    folder.write("conftest.py", EAGER)
+    assert " 4 passed in " in run_pytest(folder)
+    fixture = EXAMPLES["conftest"].replace("def finish_tasks(", "def finish(")
+    folder.write("conftest.py", fixture)
+    printed = run_pytest(folder)
+    assert " 4 failed in " in printed
+    for text in re.findall("`(RuntimeError: .*)`", TESTING):
+        assert text in printed
+    for text in ("BadRequestKeyError", "field 'password'", "AttributeError: user"):
+        assert text in printed
 
 
 # -- signals ---------------------------------------------------------------------------
@@ -590,7 +684,7 @@ def side(name: str, sign: str) -> str:
     return "\n".join(line[1:] for line in lines if line[0] in (sign, " ")) + "\n"
 
 
-@runs("article", "celery_init_app", "helper", "celeryext", "copy")
+@runs("article", "celery_init_app", "helper", "celeryext", "copy", "explicit")
 @pytest.mark.parametrize(
     ("name", "error"),
     [
@@ -599,6 +693,7 @@ def side(name: str, sign: str) -> str:
         ("helper", "RuntimeError: Unable to build URLs outside an active request"),
         ("celeryext", None),
         ("copy", None),
+        ("explicit", None),
     ],
 )
 def test_coming_from(name: str, error: str | None, folder: Folder) -> None:
@@ -608,7 +703,7 @@ def test_coming_from(name: str, error: str | None, folder: Folder) -> None:
         folder.request("POST", "/link/ben", 500, headers=GERMAN)
         assert error in folder.log("flask").read_text()
     else:
-        host = {"celeryext": "localhost", "copy": "anna.example"}[name]
+        host = "localhost" if name == "celeryext" else "anna.example"
         answer = folder.request("POST", "/link/ben", headers=GERMAN)
         assert answer == f"http://{host}/join/ben"
     folder.stack.close()
