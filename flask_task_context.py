@@ -458,13 +458,9 @@ class _Settings:
         self.excluded = excluded = _matcher(patterns)
         # Without the cookie, which never travels, CSRF tokens are worth nothing.
         self.excluded_key = _matcher(patterns, but=("csrf", "xsrf"))
-        # A "Proxy:" header cannot be told from the server's own HTTP_PROXY.
         self.travels = functools.lru_cache(maxsize=1024)(
             lambda key: (
-                key in _SOMETIMES
-                or (
-                    key[:5] == "HTTP_" and key != "HTTP_PROXY" and not excluded(key[5:])
-                )
+                _may_travel(key) and not (key[:5] == "HTTP_" and excluded(key[5:]))
             )
         )
         self.excluded_words = _words_of(patterns)
@@ -616,6 +612,12 @@ _SOMETIMES = {
     "REMOTE_HOST",
     "REMOTE_USER",
 }
+
+
+def _may_travel(key: str) -> bool:
+    # A "Proxy:" header cannot be told from the server's own HTTP_PROXY.
+    return key in _SOMETIMES or (key[:5] == "HTTP_" and key != "HTTP_PROXY")
+
 
 #: Values that a task's request gets beside its environ: what to call them, and what
 #: leaves them out.
@@ -1822,7 +1824,7 @@ def _environ_from(
     server: list[t.Any], variables: dict[str, str], body: dict[str, t.Any]
 ) -> dict[str, t.Any]:
     for key in variables:
-        if (key[:5] != "HTTP_" or key == "HTTP_PROXY") and key not in _SOMETIMES:
+        if not _may_travel(key):
             raise ValueError(f"{key!r} is no request variable")
     always = {k: v for k, v in zip(_ALWAYS, server, strict=True) if v is not None}
     # Raises where one is missing, is no string, or is none that WSGI knows.
@@ -2264,14 +2266,12 @@ def _decorate_class(task: t.Any, options: _Options) -> None:
     ``run``, that is opened once all the same."""
     if task is Task:
         raise TypeError(f"{task!r} is Celery's own: decorate a subclass of it.")
-    has_run = task.run is not Task.run
-    if task.__call__ is Task.__call__ and not has_run:
-        task.__call__ = _call_for(task)
-    # A subclass has that of its base, decorated already.
-    if task.__call__ is not Task.__call__ and not (
-        hasattr(task.__call__, _MARK) and "__call__" not in vars(task)
-    ):
-        task.__call__ = _wrap(task.__call__, options)
+    call, has_run = task.__call__, task.run is not Task.run
+    inherited = hasattr(call, _MARK) and "__call__" not in vars(task)
+    if call is Task.__call__ and not has_run:
+        task.__call__ = _wrap(_call_for(task), options)
+    elif call is not Task.__call__ and not (inherited and has_run):
+        task.__call__ = _wrap(call, options)
     if has_run:
         _decorate_body(task, options)
 

@@ -141,6 +141,22 @@ def test_an_eager_task_of_a_base_class_knows_its_message(site: Site) -> None:
     assert result.get()[0] == "x"
 
 
+def test_a_task_class_of_a_decorated_base(site: Site) -> None:
+    """Its own decorator is for its ``run``."""
+
+    @with_request_context
+    class Order(bases.Queues):
+        name = "order by a class"
+
+        def run(self) -> str:
+            flask.g.mails.append("a")
+            return flask.request.path
+
+    task = bases.create_celery().register_task(Order())
+    result = task.apply(headers=site.headers)
+    assert result.get() == [HERE, ["a"], "/item"]
+
+
 def test_what_is_no_base_class() -> None:
     """Celery's own class is not changed, and a class is decorated once."""
     with pytest.raises(TypeError, match="is Celery's own: decorate a subclass of it"):
