@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV = .venv
 STAMP = $(VENV)/$(1)/stamp
 
-.PHONY: help test demo demo-serve bench stress lint types audit tox clean
+.PHONY: help test test-all demo demo-serve bench stress lint types audit tox clean
 
 help:
-	@echo "make test        run all tests"
+	@echo "make test        the tests that a change needs (about 4 minutes)"
+	@echo "make test-all    every test, with coverage, as CI runs them"
 	@echo "make demo        run the main job: two visitors, a worker, two mails"
 	@echo "make demo-serve  leave the demo running, with a page to try by hand"
 	@echo "make bench       measure it beside the other ways, with targets (about 7 minutes)"
@@ -44,9 +45,15 @@ cd tests/typing && $(CHECKERS)/pyright --pythonpath $(abspath $(VENV))/$(1)/bin/
 endef
 CHECKERS = $(abspath $(VENV))/types/bin
 
+# Tests wait more than they compute. A file's tests share workers: one process runs it.
+JOBS = 3
+PYTEST = $(VENV)/test/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: $(call STAMP,test)
-	$(VENV)/test/bin/python -m coverage run -m pytest $(ARGS)
-	$(VENV)/test/bin/python -m coverage report
+	$(PYTEST) --durations=5 $(ARGS)
+
+test-all: $(call STAMP,test)
+	$(PYTEST) --durations=20 --all --cov --cov-report=term $(ARGS)
 
 demo: $(call STAMP,demo)
 	@$(VENV)/demo/bin/python -m examples.demo $(ARGS)

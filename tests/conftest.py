@@ -34,6 +34,50 @@ BROKERS = {
 }
 
 
+# -- make test, and make test-all ----------------------------------------------------
+
+#: What ``make test`` leaves to ``make test-all``, beside tests that are marked so.
+THOROUGH = {
+    "integrations",
+    "test_demo_page.py",
+    "test_examples.py",
+    "test_readme.py",
+    "test_types.py",
+}
+#: Begun first, since one process runs all of a file.
+LONGEST = ("test_rules.py", "test_readme.py", "test_examples.py", "test_body.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="the tests of make test-all")
+
+
+def runs_all(config: pytest.Config) -> bool:
+    """Asked for, or named on the command line."""
+    named = {(ROOT / argument).resolve() for argument in config.args}
+    return bool(config.getoption("--all")) or not named <= {ROOT, ROOT / "tests"}
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.name
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    def thorough(item: pytest.Item) -> bool:
+        marked = item.get_closest_marker("thorough") is not None
+        return marked or not THOROUGH.isdisjoint(item.path.relative_to(ROOT).parts)
+
+    items.sort(key=place)
+    if not runs_all(config):
+        config.hook.pytest_deselected(items=[item for item in items if thorough(item)])
+        items[:] = [item for item in items if not thorough(item)]
+
+
+# -- brokers, workers, shops ---------------------------------------------------------
+
+
 def missing(reason: str) -> t.NoReturn:
     """What a test needs is not on this machine: skips, or fails under REQUIRE_BROKERS."""
     if os.environ.get("REQUIRE_BROKERS"):

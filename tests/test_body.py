@@ -261,9 +261,16 @@ def act(stage: str, use: t.Callable[[], t.Any], captures: int = 0) -> t.Any:
     return outcome(use)
 
 
-@pytest.mark.parametrize("length", ["known", "unknown"])
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("kind", BODIES)
+#: Every pair of a body, a stage and a length; the rest is thorough.
+GRID = [
+    pytest.param(kind, stage, length, marks=[pytest.mark.thorough] * ((i + j + k) % 2))
+    for i, kind in enumerate(BODIES)
+    for j, stage in enumerate(STAGES)
+    for k, length in enumerate(["known", "unknown"])
+]
+
+
+@pytest.mark.parametrize(("kind", "stage", "length"), GRID)
 def test_the_view_can_do_all_that_it_could(
     place: Place, kind: str, stage: str, length: str
 ) -> None:
@@ -275,9 +282,7 @@ def test_the_view_can_do_all_that_it_could(
         assert (name, seen) == (name, expected[name])
 
 
-@pytest.mark.parametrize("length", ["known", "unknown"])
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize(("kind", "stage", "length"), GRID)
 def test_the_task_has_the_body_or_hears_why_not(
     place: Place, kind: str, stage: str, length: str
 ) -> None:
@@ -602,6 +607,7 @@ def pieces_of_upload(length: str) -> Iterator[bytes]:
         yield b"0\r\n\r\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not STATUS.exists(), reason="no /proc: no peak of one process")
 @pytest.mark.parametrize("length", ["known", "unknown"])
 def test_capturing_a_large_upload_takes_no_memory(length: str) -> None:

@@ -376,7 +376,14 @@ def deliver_to(port: int) -> t.Callable[[Sent], None]:
     return deliver
 
 
-@pytest.fixture(scope="module", params=["client", *COMMANDS])
+USUAL = ("client", "gunicorn sync", "wsgiref")
+SERVERS = [
+    pytest.param(name, marks=() if name in USUAL else pytest.mark.thorough)
+    for name in ("client", *COMMANDS)
+]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> t.Iterator[Server]:
