@@ -18,13 +18,14 @@ help:
 
 # $(1): name, $(2): what pip installs
 define environment
-$(call STAMP,$(1)): setup.cfg pyproject.toml $(wildcard */requirements.txt */*/requirements.txt)
+$(call STAMP,$(1)): setup.cfg pyproject.toml $(wildcard */requirements.txt */*/requirements*.txt)
 	$(PYTHON) -m venv $(VENV)/$(1)
 	$(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 	touch $$@
 endef
 
 $(eval $(call environment,test,-e '.[encryption]' -r tests/requirements.txt))
+$(eval $(call environment,dash,-e . -r tests/integrations/requirements-dash.txt))
 $(eval $(call environment,demo,-e . -r examples/requirements.txt))
 $(eval $(call environment,bench,-e '.[encryption]' -r benchmarks/requirements.txt))
 $(eval $(call environment,stress,-e '.[encryption]' -r stress/requirements.txt))
@@ -52,7 +53,7 @@ PYTEST = $(VENV)/test/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loads
 test: $(call STAMP,test)
 	$(PYTEST) --durations=5 $(ARGS)
 
-test-all: $(call STAMP,test)
+test-all: $(call STAMP,test) $(call STAMP,dash)
 	$(PYTEST) --durations=20 --all --cov --cov-report=term $(ARGS)
 
 demo: $(call STAMP,demo)

@@ -39,11 +39,15 @@ README = (ROOT / "README.md").read_text()
 COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text()
 BASE_CLASSES = (ROOT / "docs" / "base-classes.md").read_text()
 TESTING = (ROOT / "docs" / "testing.md").read_text()
-BLOCKS = re.findall(
-    r"^(?:<!-- example: (\w+) -->\n)?```(python|diff)\n(.*?)^```$",
-    README + COMING_FROM + BASE_CLASSES + TESTING,
-    re.M | re.S,
-)
+
+
+def blocks_of(page: str) -> list[tuple[str, str, str]]:
+    """The name, the language and the source of each."""
+    block = r"^(?:<!-- example: (\w+) -->\n)?```(python|diff)\n(.*?)^```$"
+    return re.findall(block, page, re.M | re.S)
+
+
+BLOCKS = blocks_of(README + COMING_FROM + BASE_CLASSES + TESTING)
 EXAMPLES = {name: source for name, _, source in BLOCKS}
 TESTED: list[str] = []
 
