@@ -136,11 +136,12 @@ def send_where() -> list[str]:
 
 if "SHOP_SETTINGS" in os.environ:
     app = create_celery(json.loads(os.environ["SHOP_SETTINGS"])["celery"])
+    decorate = with_request_context(app=os.environ.get("APP"))
     for kind, make in {
-        "app below": lambda body, **o: app.task(**o)(with_request_context(body)),
-        "app above": lambda body, **o: with_request_context(app.task(**o)(body)),
-        "shared below": lambda body, **o: shared_task(**o)(with_request_context(body)),
-        "shared above": lambda body, **o: with_request_context(shared_task(**o)(body)),
+        "app below": lambda body, **o: app.task(**o)(decorate(body)),
+        "app above": lambda body, **o: decorate(app.task(**o)(body)),
+        "shared below": lambda body, **o: shared_task(**o)(decorate(body)),
+        "shared above": lambda body, **o: decorate(shared_task(**o)(body)),
     }.items():
         make(where, name=f"{kind} where")
         make(die, name=f"{kind} die")

@@ -105,6 +105,7 @@ KNOWN: dict[str, tuple[dict[str, t.Any], dict[str, str]]] = {
     "by the tasks' module": ({}, {"INIT": "tasks"}),
     "by include": ({"include": ["tests.newer_worker"]}, {"INIT": "worker"}),
     "by FLASK_APP": ({}, {"INIT": "", "FLASK_APP": "tests.newer_tasks:create_app"}),
+    "by app=": ({}, {"INIT": "", "APP": "tests.newer_tasks:create_app"}),
 }
 
 
