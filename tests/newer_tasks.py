@@ -120,6 +120,8 @@ def pooled(pool: str, way: str) -> list[str]:
         work = functools.partial(contextvars.copy_context().run, send_where)
     elif way == "restored":
         work = functools.partial(contextvars.Context().run, restored, headers)
+    elif way == "restored in place":
+        work = functools.partial(restored, headers)
     elif way == "copied request":
         work = flask.copy_current_request_context(send_where)
     return t.cast("list[str]", POOLS[pool].submit(work).result(10))

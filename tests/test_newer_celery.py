@@ -271,6 +271,7 @@ THREADS = {
     "plain": [[ANNA, ANNA]] * 3,
     "copied context": [[ANNA, ANNA], [BEN, BEN], [NONE, NONE]],
     "restored": [[ANNA, ANNA], [BEN, BEN], [NONE, NONE]],
+    "restored in place": [[ANNA, ANNA], [BEN, BEN], [ANNA, ANNA]],
     # As in any thread, Ben's plain ``send_task`` carries nothing there.
     "copied request": [[ANNA, ANNA], [BEN, NONE]],
 }
