@@ -79,6 +79,10 @@ def site_on(broker: str, folder: Path, **conf: t.Any) -> t.Iterator[Site]:
     finally:
         for worker in site.workers:
             worker.stop()
+        if broker == "rabbitmq":
+            with site.celery.connection_for_write() as connection:
+                name = site.settings["task_default_queue"]
+                connection.default_channel.exchange_delete(name)
         drop_queue(site.celery)
 
 
