@@ -632,15 +632,15 @@ _encode_raw = json.JSONEncoder(ensure_ascii=False).encode
 
 def _request_context() -> t.Any:
     """The context of the live request, or ``None``: one that was pushed in this process
-    before the message began is nobody's."""
+    before the message began is nobody's, and so is one that has ended."""
     context = _active_context() if flask.has_request_context() else None
-    return None if context is _before.get()[0] else context
+    return None if context is _before.get()[0] or hasattr(context, _ENDED) else context
 
 
 def _app_context() -> t.Any:
     """The active app context, in the same way."""
     context = _active_app_context() if flask.has_app_context() else None
-    return None if context is _before.get()[1] else context
+    return None if context is _before.get()[1] or hasattr(context, _ENDED) else context
 
 
 def _capture(context: t.Any) -> str:
@@ -666,7 +666,7 @@ def _forget_variables(error: BaseException | None) -> None:
 def _sealed_request(context: t.Any) -> str:
     settings = _settings(context.app)
     request, missing = context.request, _Missing()
-    if (carried := _carried.get()) is not None and carried.request is request:
+    if (carried := _current()) is not None and carried.request is request:
         missing.names = {key: list(names) for key, names in carried.missing.items()}
     parts: dict[str, t.Any] = {
         # In an order of its own: names would double the size of most requests.
@@ -1487,9 +1487,15 @@ class _Carried:
         self.sender: str | None = None
         #: The names of what did not travel, under the setting that has left them out.
         self.missing: dict[str, list[str]] = {}
+        #: Whether what it has opened is closed.
+        self.ended = False
 
 
 _SILENT = _Carried(None)
+
+#: On the contexts that a message has opened and closed: a thread that was begun there
+#: has them still, where Python lets threads inherit.
+_ENDED = "_flask_task_context_ended"
 
 #: The request and the app context that were active when the message began.
 _before: contextvars.ContextVar[tuple[t.Any, t.Any]] = contextvars.ContextVar(
@@ -1504,10 +1510,16 @@ _carried: contextvars.ContextVar[_Carried | None] = contextvars.ContextVar(
 _received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
 
 
+def _current() -> _Carried | None:
+    """Not that of a message which has ended, in a thread that was begun there."""
+    carried = _carried.get()
+    return None if carried is not None and carried.ended else carried
+
+
 def _is_silent() -> bool:
     """Whether hooks and teardown functions are running. What these send carries no
     request: an access log that a task writes would write itself for ever."""
-    carried = _carried.get()
+    carried = _current()
     return carried is not None and carried.header is None
 
 
@@ -1515,7 +1527,7 @@ def _send(send: t.Callable[[], R], own: t.Any) -> R:
     """What is sent by this call carries its own context, or else the current request."""
     if own is None and _is_silent():
         return send()
-    outer, context = _carried.get(), _request_context()
+    outer, context = _current(), _request_context()
     if own is None:
         own = _capture(context) if context else _inherited() or ""
     _carried.set(_Carried(own, context, outer.message_id if outer else None))
@@ -1530,7 +1542,7 @@ def _inherited() -> t.Any:
     """What a message carries that is sent here with no word of a context: the nearest
     of the live request and the message that is being worked on. "" for none, and
     ``None`` where neither is there."""
-    carried, context = _carried.get(), _request_context()
+    carried, context = _current(), _request_context()
     if _is_silent():
         return ""
     if carried is not None and carried.request is (context and context.request):
@@ -1775,7 +1787,7 @@ def _opening(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
         active = None if asked else _app_context()
         if active is not None and active.app == app:
             return contextlib.nullcontext()
-        return _Opened(app, carried if asked else _carried.get())
+        return _Opened(app, carried if asked else _current())
     sealed = _Sealed(carried.header)
     app = _find_app(option, sealed.app_name, asked=asked)
     settings = _settings(app)
@@ -1912,12 +1924,12 @@ class _Opened:
             request.data = b""
 
     def __enter__(self) -> t.Any:
-        self.outer = _carried.get()
+        self.outer = _current()
         if self.outer and self.carried and self.carried.message_id is None:
             self.carried.message_id = self.outer.message_id
         _carried.set(_SILENT)
         try:
-            if self.around is not None:
+            if self.around is not None:  # pragma: no branch - Flask 3.2
                 self.around.push()
             if self.snapshot:
                 self._push()
@@ -1947,14 +1959,16 @@ class _Opened:
             self._pop(None if isinstance(error, Ignore) else error)
         finally:
             _carried.set(self.outer)
+            for context in filter(None, (self.context, self.around)):
+                setattr(context, _ENDED, True)
+            if self.carried is not None and self.carried is not self.outer:
+                self.carried.ended = True
 
     def _pop(self, error: BaseException | None) -> None:
         try:
-            if self.context is not None:
-                _pop_context(self.context, error)
+            _pop_context(self.context, error)
         finally:
-            if self.around is not None:
-                _pop_context(self.around, error)
+            _pop_context(self.around, error)
 
 
 def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.Any:
@@ -2024,7 +2038,7 @@ def _opens(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
     or in what its message has opened already."""
     if _is_silent() and flask.has_app_context():
         return None
-    message, carried = _current_message(args), _carried.get()
+    message, carried = _current_message(args), _current()
     header = _header_in(message)
     if message is not None and not message.is_eager:
         # By its id: a task that calls itself gets a copy of the message.
@@ -2144,7 +2158,7 @@ def _explain(error: Exception, missing: dict[str, list[str]]) -> None:
 
 @contextlib.contextmanager
 def _silence() -> t.Iterator[None]:
-    outer = _carried.get()
+    outer = _current()
     _carried.set(_SILENT)
     yield
     # Not in a ``finally``: a generator that a soft time limit has left would set it when
@@ -2346,7 +2360,8 @@ def _pop_context(context: t.Any, error: BaseException | None) -> None:
     and later: one error alone leaves as that one, which ``autoretry_for`` knows."""
     raised = None
     try:
-        context.pop(error)
+        if context is not None:
+            context.pop(error)
     except _GROUPS as group:  # pragma: no cover - Flask 3.2 is not released
         raised = group
         while isinstance(raised, _GROUPS) and len(raised.exceptions) == 1:

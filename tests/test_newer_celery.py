@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import celery
+import flask
 import kombu
 import pytest
 from flask import g
@@ -267,15 +268,18 @@ def test_a_quorum_queue_keeps_the_largest_context(
 # -- threads that inherit context variables --------------------------------------------
 
 
+#: From Flask 3.2 on an app context hides a request.
+MERGED = hasattr(flask.ctx.AppContext, "has_request")
 ANNA, BEN = URL, "http://ben.example/item/3"
 NONE = "app context"
 #: By how work is given to a thread that Anna's task has begun: where Anna's, Ben's and
 #: nobody's work is, and what it sends.
 THREADS = {
-    "plain": [[ANNA, ANNA]] * 3,
+    # Flask's own variable has her request still, but nothing is sent in her name.
+    "plain": [[ANNA, ANNA], [ANNA, NONE], [ANNA, NONE]],
     "copied context": [[ANNA, ANNA], [BEN, BEN], [NONE, NONE]],
     "restored": [[ANNA, ANNA], [BEN, BEN], [NONE, NONE]],
-    "restored in place": [[ANNA, ANNA], [BEN, BEN], [ANNA, ANNA]],
+    "restored in place": [[ANNA, ANNA], [BEN, BEN], [NONE if MERGED else ANNA, NONE]],
     # As in any thread, Ben's plain ``send_task`` carries nothing there.
     "copied request": [[ANNA, ANNA], [BEN, NONE]],
 }
