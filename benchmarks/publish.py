@@ -6,7 +6,6 @@ import contextlib
 import functools
 import typing as t
 
-import flask
 from celery import Celery
 
 import flask_task_context
@@ -95,7 +94,7 @@ def pieces(apps: Apps, app: Celery) -> dict[str, Contest]:
     @contextlib.contextmanager
     def after_a_publish() -> t.Iterator[t.Any]:
         with visit(apps.signed, shape, environ):
-            context = flask.globals.request_ctx._get_current_object()  # type: ignore[attr-defined]
+            context = library._active_context()
             parts = {
                 "server": list(map(environ.get, library._ALWAYS)),
                 "environ": environ_part(context),

@@ -14,6 +14,7 @@ import flask
 import flask_celeryext.app
 import kombu
 
+import flask_task_context
 from flask_task_context import init_app
 from flask_task_context import with_request_context
 
@@ -206,9 +207,10 @@ class ArticleTask(celery.Task):
         if context is None:
             return super().__call__(*args, **kwargs)
         app = self.app.flask_app
-        with app.test_request_context(**context):
+        with app.test_request_context(**context) as opened:
             result = super().__call__(*args, **kwargs)
-            app.process_response(app.make_response(result or ""))
+            response = app.make_response(result or "")
+            flask_task_context._call_hooks(opened, "process_response", response)
         return result
 
 
