@@ -44,7 +44,8 @@ def sleep() -> None:
 
 def strike(point: str) -> None:
     """Break off here, if the task's request says so."""
-    kind = g.get("kind") if g.get("point") == point and current_task else None
+    struck = point in g.get("points", ()) and current_task
+    kind = g.kind if struck else None
     if kind == "recursion":
         recurse()
     elif kind == "sleep":
@@ -52,6 +53,7 @@ def strike(point: str) -> None:
     elif kind is not None:
         raise {
             "ValueError": ValueError,
+            "ConnectionError": ConnectionError,
             "SystemExit": SystemExit,
             "KeyboardInterrupt": KeyboardInterrupt,
             "GeneratorExit": GeneratorExit,
@@ -59,7 +61,7 @@ def strike(point: str) -> None:
 
 
 def restored(sender: flask.Flask, **signal: t.Any) -> None:
-    g.point, g.kind = request.headers["X-Point"], request.headers["X-Kind"]
+    g.points, g.kind = [request.headers["X-Point"]], request.headers["X-Kind"]
     strike("restored")
 
 
@@ -131,10 +133,24 @@ def work() -> str:
     return request.path
 
 
+def torn(points: list[str], kind: str) -> int:
+    """Break off there at the first try, in a request or in an app context alone."""
+    retries = int(current_task.request.retries)
+    g.points, g.kind = points if retries == 0 else [], kind
+    return retries
+
+
 def create_celery(**conf: t.Any) -> Celery:
     app = Celery("interrupts", set_as_current=False)
     app.conf.update(conf)
     decorated = with_request_context(before_request=True)(work)
     app.task(decorated, name="work", shared=False)
     app.task(left, name="left", shared=False)
+    app.task(
+        with_request_context(torn),
+        name="torn",
+        autoretry_for=(ConnectionError,),
+        retry_kwargs={"countdown": 0},
+        shared=False,
+    )
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from flask import request
 
+import flask_task_context
 from flask_task_context import BadContext
 from flask_task_context import init_app
 from flask_task_context import restore_context
@@ -323,3 +325,32 @@ def test_a_soft_time_limit_at_any_point(
     done = point in DONE or point.startswith("teardown")
     error = "NoneType" if done else "SoftTimeLimitExceeded"
     assert notes == [f"/broken {error}", "/next NoneType"]
+
+
+@pytest.mark.parametrize("with_request", [True, False])
+def test_an_error_of_a_teardown_function_is_the_tasks(
+    app: flask.Flask, with_request: bool, tmp_path: Path
+) -> None:
+    """As itself, in each Flask: ``autoretry_for`` knows it, and a soft time limit that
+    strikes there stays one."""
+    headers = interrupts.capture(app, "torn") if with_request else None
+    with working(tmp_path, "--pool=prefork", "-c1") as (celery, _):
+        send = functools.partial(celery.tasks["torn"].apply_async, headers=headers)
+        for point in ("teardown request", "teardown app")[not with_request :]:
+            assert get(send(([point], "ConnectionError"))) == 1, "of the second try"
+            with pytest.raises(SoftTimeLimitExceeded):
+                get(send(([point], "sleep"), soft_time_limit=0.5))
+        assert_clean(app, celery)
+
+
+def test_errors_of_two_teardown_functions(app: flask.Flask, tmp_path: Path) -> None:
+    """The result tells both, where Flask collects them; it is JSON."""
+    headers = interrupts.capture(app, "torn")
+    both = (["teardown request", "teardown app"], "ValueError")
+    text = r"ValueError\('teardown request'\).*ValueError\('teardown app'\)"
+    if not flask_task_context._GROUPS:  # before Flask 3.2, or Python 3.11
+        text = "^teardown (request|app)$"
+    with working(tmp_path, "--pool=prefork", "-c1") as (celery, _):
+        with pytest.raises(Exception, match=text):
+            get(celery.tasks["torn"].apply_async(both, headers=headers))
+        assert_clean(app, celery)
