@@ -26,6 +26,7 @@ from flask import g
 from flask import request
 from flask import session
 from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.utils import redirect
 
 import flask_task_context
@@ -531,6 +532,11 @@ def spelt_otherwise() -> str:
     return header.replace(last + "=", other + "=")
 
 
+def of_another_alphabet() -> str:
+    header = header_of(**ENCRYPT)
+    return f"{header[:-60]}+{header[-59:]}"
+
+
 def cut() -> str:
     whole = int(header_of().split(":")[4]) + len(".") + 43
     return (
@@ -660,6 +666,12 @@ IN_THE_WORKER = [
         BadContext,
         f"The context was changed on its way: it does not decrypt. {LOOK}",
     ),
+    Message(
+        "encrypted, in another alphabet",
+        running(of_another_alphabet),
+        BadContext,
+        f"The context was changed on its way: it does not decrypt. {LOOK}",
+    ),
     Message("encrypted, without the extra", without_the_extra, BadContext, NO_EXTRA),
     Message(
         "another key",
@@ -783,7 +795,7 @@ IN_THE_WORKER = [
         "a before-request function that aborts with a response",
         refused(lambda: flask.abort(TO_LOGIN)),
         RequestRefused,
-        "A before-request function aborted the task's request with '302 FOUND' to"
+        f"A before-request function aborted the task's request with '{TO_LOGIN.status}' to"
         " '/login': let it pass, or leave out 'before_request=True' of the task.",
     ),
     Message(
@@ -926,7 +938,7 @@ LEFT_OUT = [
         left_out(
             "request body",
             FORM_SIZE,
-            "Flask refuses its form (Request Entity Too Large)",
+            f"Flask refuses its form ({RequestEntityTooLarge().name})",
         ),
     ),
     Message(
@@ -1026,13 +1038,14 @@ def test_what_is_said(message: Message) -> None:
 
 SOURCE = Path(flask_task_context.__file__)
 TREE = ast.parse(SOURCE.read_text())
-#: What a key is derived for, and two errors that are not shown: the user meets the
+#: What a key is derived for, and three errors that are not shown: the user meets the
 #: BadContext that is raised in their place.
 #: Of the key's derivation, of errors that become a ``BadContext``, and what
 #: ``test_what_travels.py`` and the workers below look at.
 NOT_SAID = {
     "key id",
     "another spelling of the same bytes",
+    "another alphabet",
     "wrong tag",
     "session key ",
     "session key",
@@ -1064,6 +1077,7 @@ def lines_of(error: BaseException | None) -> t.Iterator[int]:
 
 def says(node: ast.AST) -> bool:
     warns = isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn"
+    # What others have raised, and goes on its way, is no message of the module.
     return warns or (
         isinstance(node, ast.Raise) and not isinstance(node.exc, ast.Name | None)
     )
