@@ -71,6 +71,11 @@ def expected(cell: Cell, pushed: bool) -> list[str]:
     live = cell.message if opened else None
     app = "shop" if opened or pushed or cell.base == "FlaskTask" else None
     for step in cell.path:
+        # An app context that is pushed hides the request around it.
+        if flask_task_context._MERGED and (
+            step == "another app" or cell.base == "FlaskTask"
+        ):
+            live = None
         if step == "own request":
             live, app = OWN, "shop"
         elif step == "another app":
@@ -79,7 +84,8 @@ def expected(cell: Cell, pushed: bool) -> list[str]:
             # A task of FlaskTask's pushes its app's context at each call.
             app = "shop" if cell.base == "FlaskTask" and step != "map" else app
             decorated = True
-            if live is None and cell.message and not opened:
+            # A message opens its request once, in the task that it is for.
+            if live is None and cell.message and not (opened and cell.how == "task"):
                 live, app = cell.message, "shop"
             app = app or "shop"
         elif cell.base == "FlaskTask":
