@@ -18,6 +18,7 @@ import pytest
 import requests
 from celery import Celery
 
+from tests.conftest import NO_REQUEST
 from tests.conftest import ROOT
 from tests.conftest import Worker
 from tests.conftest import celery_settings
@@ -332,7 +333,7 @@ def test_sent_from_a_shell_there_is_no_visitor(pattern: Running) -> None:
     with Visitor(pattern, "anna.example") as anna:
         found = wait_for_result(anna, task_id)
     assert found["successful"] is False
-    assert found["value"].startswith("RuntimeError: Working outside of request context")
+    assert re.match(f"RuntimeError: {NO_REQUEST}", found["value"])
 
 
 # -- the README ------------------------------------------------------------------

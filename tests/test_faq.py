@@ -29,6 +29,7 @@ from flask_task_context import capture_context
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import with_request_context
+from tests.conftest import NO_REQUEST
 from tests.conftest import ROOT
 from tests.conftest import Worker
 from tests.conftest import celery_settings
@@ -148,7 +149,7 @@ def test_an_async_task(lab: Lab) -> None:
 def test_outside_of_a_request(lab: Lab) -> None:
     """``request`` raises in a plain task, and is there in a decorated one."""
 
-    with pytest.raises(RuntimeError, match="outside of request") as raised:
+    with pytest.raises(RuntimeError, match=NO_REQUEST) as raised:
         lab.run(path)
     assert is_answered(raised.value)
     assert lab.restored(path) == "/"
@@ -162,7 +163,7 @@ def test_a_command_sends_no_request(lab: Lab) -> None:
     task = lab.task(with_request_context(path))
     with lab.flask.app_context():
         result = delay_with_context(task)
-    with pytest.raises(RuntimeError, match="outside of request") as raised:
+    with pytest.raises(RuntimeError, match=NO_REQUEST) as raised:
         result.get()
     assert is_answered(raised.value)
     with lab.flask.test_request_context("/own", base_url="https://shop.example"):
@@ -424,7 +425,7 @@ def test_the_default_locale(lab: Lab) -> None:
             return locale()
 
     assert lab.run(locale) == "None"
-    with pytest.raises(RuntimeError, match="outside of request context"):
+    with pytest.raises(RuntimeError, match=NO_REQUEST):
         lab.run(in_app_context)
     assert lab.run(in_empty_request) == "en"
     assert lab.restored(locale) == "de"

@@ -32,6 +32,7 @@ import flask_task_context
 from flask_task_context import CaptureError
 from flask_task_context import capture_context
 from flask_task_context import init_app
+from tests.conftest import CELERYEXT_REQUESTS
 from tests.conftest import ROOT
 from tests.conftest import broker_url
 
@@ -695,7 +696,7 @@ def side(name: str, sign: str) -> str:
         ("article", "TypeError: join_link() got an unexpected keyword argument"),
         ("celery_init_app", "RuntimeError: Unable to build URLs outside an active"),
         ("helper", "RuntimeError: Unable to build URLs outside an active request"),
-        ("celeryext", None),
+        pytest.param("celeryext", None, marks=CELERYEXT_REQUESTS),
         ("copy", None),
         ("explicit", None),
     ],

@@ -7,6 +7,7 @@ import typing as t
 
 import pytest
 
+from tests.conftest import CELERYEXT_REQUESTS
 from tests.integrations.conftest import ONE_PROCESS
 from tests.integrations.conftest import Open
 
@@ -16,7 +17,12 @@ from tests.integrations.conftest import Open
     [
         ("celery_init_app", {}, None),
         ("flask_celeryext", {"BASE": "AppContextTask"}, None),
-        ("flask_celeryext", {"BASE": "RequestContextTask"}, "http://localhost/"),
+        pytest.param(
+            "flask_celeryext",
+            {"BASE": "RequestContextTask"},
+            "http://localhost/",
+            marks=CELERYEXT_REQUESTS,
+        ),
     ],
     ids=["celery_init_app", "AppContextTask", "RequestContextTask"],
 )
