@@ -23,6 +23,7 @@ from celery.app.trace import build_tracer
 from benchmarks.alternate import Contest
 from benchmarks.alternate import alternate
 from benchmarks.report import Results
+from benchmarks.ways import CELERYEXT
 from benchmarks.ways import ROUTES
 from benchmarks.ways import SHAPES
 from benchmarks.ways import Apps
@@ -138,7 +139,7 @@ def run(apps: Apps, tasks: t.Any) -> dict[str, Contest]:
         "bare": _traced(tasks["bare"]),
         "arguments": _traced(tasks["bare"], args=given),
         "docs": _traced(tasks["docs"]),
-        "Flask-CeleryExt": _traced(tasks["Flask-CeleryExt"]),
+        **{way: _traced(tasks[way]) for way in CELERYEXT},
         "article": _traced(tasks["article"], kwargs=hidden),
         "ours": _traced(tasks["ours"], headers=signed),
         "encrypted": _traced(tasks["encrypted"], headers=encrypted),
@@ -153,10 +154,12 @@ def _traced(
 ) -> Contest:
     tracer = build_tracer(task.name, task, app=task.app)
 
-    def traced(_: object) -> None:
+    def traced(_: object) -> t.Any:
         message = {"id": "x", "task": task.name, "headers": headers, **(headers or {})}
-        tracer("x", args, dict(kwargs or {}), message)
+        return tracer("x", args, dict(kwargs or {}), message)
 
+    if failure := traced(None).info:
+        raise RuntimeError(f"{task.name} fails: {failure}")
     return Contest(traced)
 
 

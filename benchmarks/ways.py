@@ -19,6 +19,8 @@ from flask_task_context import init_app
 from flask_task_context import with_request_context
 
 HEADER = "flask_task_context"
+#: Version 0.5.1 calls ``preprocess_request()``, which takes the context since Flask 3.2.
+CELERYEXT = () if flask_task_context._MERGED else ("Flask-CeleryExt",)
 ROUTES = (3, 100, 1000)
 PATH = "/items/42/edit"
 _random = random.Random(5)

@@ -25,6 +25,7 @@ from benchmarks.brokers import Message
 from benchmarks.brokers import message_of
 from benchmarks.brokers import own_queue
 from benchmarks.report import Results
+from benchmarks.ways import CELERYEXT
 from benchmarks.ways import SHAPES
 from benchmarks.ways import Apps
 from benchmarks.ways import create_celery
@@ -32,7 +33,7 @@ from benchmarks.ways import environ_of
 from benchmarks.ways import visit
 from flask_task_context import delay_with_context
 
-WAYS = ("bare", "Flask itself", "Flask-CeleryExt", "article", "ours", "encrypted")
+WAYS = ("bare", "Flask itself", *CELERYEXT, "article", "ours", "encrypted")
 ROUNDS = 10
 SHARE = 2000  # 20,000 tasks of each way
 SERVERS = {"Redis": "redis-server", "RabbitMQ": "beam.smp"}
