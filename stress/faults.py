@@ -56,6 +56,9 @@ TRANSPORT: dict[type[Server], dict[str, t.Any]] = {
         "visibility_timeout": VISIBILITY,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
+        # A worker that is killed while it restores keeps the others from it so long,
+        # by default for 300 seconds.
+        "unacked_mutex_expire": 2,
     },
     RabbitMQ: {"confirm_publish": True},
 }
