@@ -2085,13 +2085,13 @@ def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.
 
 
 def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
-    session = _session_of(context)
-    changed, modified = _changes_of(session), session.modified
-    session.modified = False
+    # The session is no variable while the body runs: an error report would write it out.
+    changed, modified = _changes_of(context), _session_of(context).modified
+    _session_of(context).modified = False
     result = body()
-    if session.modified and (not changed() or changed() - _EXTENSIONS):
+    if _session_of(context).modified and (not changed() or changed() - _EXTENSIONS):
         _warn_of_session(body)
-    session.modified = modified or session.modified
+    _session_of(context).modified |= modified
     return result
 
 
@@ -2099,10 +2099,10 @@ def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
 _EXTENSIONS = {"_fresh", "_id", "_remember", "_remember_seconds", "csrf_token"}
 
 
-def _changes_of(session: t.Any) -> t.Callable[[], set[t.Any]]:
+def _changes_of(context: t.Any) -> t.Callable[[], set[t.Any]]:
     """Which keys have other values since. A function holds the values: an error report
     would write out a variable."""
-    before = dict(session)
+    before, session = dict(_session_of(context)), _session_of(context)
 
     def changed() -> set[t.Any]:
         keys = before.keys() | session.keys()
