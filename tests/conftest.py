@@ -129,9 +129,10 @@ class Worker:
         module: str = "tests.shop_worker",
         flask_config: dict[str, t.Any] | None = None,
         environ: dict[str, str] | None = None,
+        under: t.Sequence[str] = (),
     ) -> None:
         self.log = log
-        command = [sys.executable, "-m", "celery", "-A", module, "worker"]
+        command = [*under, sys.executable, "-m", "celery", "-A", module, "worker"]
         if not any(option.startswith("--pool") for option in options):
             options = ("--pool=solo", *options)
         if not any(option.startswith("--loglevel") for option in options):

@@ -37,14 +37,18 @@ WITHOUT_CHUNKED_BODIES = ("wsgiref", "uWSGI")
 
 @contextlib.contextmanager
 def serving_apart(
-    server: str, application: str, log: Path, environ: dict[str, str]
+    server: str,
+    application: str,
+    log: Path,
+    environ: dict[str, str],
+    under: t.Sequence[str] = (),
 ) -> t.Iterator[int]:
     """``module:application`` on that server; gives the port."""
     # To a view under wsgiref, a proxy that is set here would look like a header.
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HTTP_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *COMMANDS[server], application],
+            [*under, sys.executable, *COMMANDS[server], application],
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -98,21 +98,30 @@ class _Opener:
         return self._site(serving(flask_app), worker, flask_app)
 
     def open_apart(
-        self, name: str, *options: str, server: str = "waitress", **config: t.Any
+        self,
+        name: str,
+        *options: str,
+        server: str = "waitress",
+        under: t.Sequence[str] = (),
+        **config: t.Any,
     ) -> Site:
         module = f"tests.integrations.apps.{name}"
-        settings, worker = self._start_worker(module, options, config)
+        settings, worker = self._start_worker(module, options, config, under)
         environ = {
             "INTEGRATION": module,
             "SHOP_SETTINGS": json.dumps({"flask": config, "celery": settings}),
         }
         application = "tests.integrations.worker:flask_app"
         log = self.folder / "server.log"
-        served = serving_apart(server, application, log, environ)
+        served = serving_apart(server, application, log, environ, under)
         return self._site(served, worker, None)
 
     def _start_worker(
-        self, module: str, options: tuple[str, ...], config: dict[str, t.Any]
+        self,
+        module: str,
+        options: tuple[str, ...],
+        config: dict[str, t.Any],
+        under: t.Sequence[str] = (),
     ) -> tuple[dict[str, t.Any], Worker]:
         settings = settings_in(self.folder)
         worker = Worker(
@@ -122,6 +131,7 @@ class _Opener:
             module="tests.integrations.worker",
             flask_config=config,
             environ={"INTEGRATION": module},
+            under=under,
         )
         celery = Celery("tests", set_as_current=False)
         celery.conf.update(settings)
@@ -153,5 +163,6 @@ def open_site(opener: _Opener) -> Open:
 @pytest.fixture
 def open_apart(opener: _Opener) -> Open:
     """The same by the module's name, with the server in a process of its own, for
-    what changes Flask or Celery where it is imported."""
+    what changes Flask or Celery where it is imported, or starts both, as a command
+    ``under`` which they run."""
     return opener.open_apart
