@@ -599,6 +599,7 @@ PUBLIC = {
     "__traceback__",
     "__wrapped__",
     "_flask_task_context",
+    "_flask_task_context_ended",
 }
 
 
