@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 import typing as t
+from pathlib import Path
 
 import flask
 import pytest
@@ -18,6 +20,8 @@ from flask_task_context import init_app
 from flask_task_context import with_request_context
 from tests import shop
 from tests.conftest import Shop
+from tests.conftest import Worker
+from tests.conftest import celery_settings
 
 
 def plain_celery(**conf: t.Any) -> Celery:
@@ -358,3 +362,24 @@ def test_a_class_that_is_no_task_is_refused() -> None:
     """It says where the decorator goes."""
     with pytest.raises(TypeError, match="is no function and no task"):
         with_request_context(dict)
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="Python evaluates annotations before 3.14"
+)
+def test_annotations_that_only_type_checkers_can_evaluate(tmp_path: Path) -> None:
+    """A task whose parameter is annotated with a name that is imported under
+    ``TYPE_CHECKING`` is decorated, below and above, and runs in a worker."""
+    settings = celery_settings("embedded", tmp_path)
+    log = tmp_path / "worker.log"
+    worker = Worker(settings, log, module="tests.annotated_worker")
+    web = Shop(settings)
+    try:
+        for name in ("below", "above"):
+            result = web.celery.send_task(
+                f"annotated.{name}", (4,), headers=web.capture()
+            )
+            assert result.get(timeout=30) == [4, "http://localhost/item/3"]
+    finally:
+        worker.stop()
+        web.celery.close()

@@ -154,6 +154,20 @@ def test_what_stands_before_the_text_is_bound_to_it(part: int, value: str) -> No
         pytest.fail("restored")
 
 
+@pytest.mark.parametrize("letter", "+/")
+def test_letters_of_the_other_base64_alphabet(letter: str) -> None:
+    """They are refused like any other change, with no warning, not even on Python 3.15."""
+    made = make_shop()
+    start, colon, text = made.capture()[secrecy.HEADER].rpartition(":")
+    with (
+        pytest.raises(BadContext, match=r"does not decrypt"),
+        restore_context(
+            {secrecy.HEADER: f"{start}{colon}{letter}{text[1:]}"}, made.flask
+        ),
+    ):
+        pytest.fail("restored")
+
+
 # -- what it needs ---------------------------------------------------------------------
 
 

@@ -6,17 +6,26 @@ from __future__ import annotations
 import json
 import os
 import typing as t
+from contextvars import ContextVar
 
 import flask
 from celery import Celery
 from celery.result import AsyncResult
 
 CONFIG = json.loads(os.environ["SHOP_SETTINGS"])["flask"]
+HEADERS: ContextVar[dict[str, str]] = ContextVar("headers")
+
+
+def keep_headers(sender: flask.Flask, **signal: t.Any) -> None:
+    """As loggers keep what they add to each line."""
+    HEADERS.set(dict(flask.request.headers))
 
 
 def create_app(trace: t.Callable[[], str]) -> flask.Flask:
     from flask_task_context import apply_async_with_context
+    from flask_task_context import context_restored
 
+    context_restored.connect(keep_headers)
     app = flask.Flask("traced")
     app.config.update(CONFIG, SECRET_KEY="traced")
 
