@@ -47,8 +47,9 @@ if t.TYPE_CHECKING:
 HEADER = "flask_task_context"
 #: Seconds of processor time for one input, and what each MiB of it may add.
 SECONDS, SECONDS_PER_MIB = 0.25, 0.5
-#: Bytes of memory for each character of an input, beyond a fixed part.
-MEMORY, MEMORY_PER_CHARACTER = 500_000, 40
+#: Bytes of memory for each character of an input, beyond a fixed part. Since Python 3.14
+#: the depth of JSON ends with the stack of C, and each level of it is a list.
+MEMORY, MEMORY_PER_CHARACTER = 500_000, 40 if sys.version_info < (3, 14) else 80
 #: How much a process may grow over its whole run, in MiB.
 GROWTH = 64
 
