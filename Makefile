@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV = .venv
 STAMP = $(VENV)/$(1)/stamp
 
-.PHONY: help test test-all demo demo-serve bench stress lint types audit tox clean
+.PHONY: help test test-all mutants demo demo-serve bench stress lint types audit tox clean
 
 help:
 	@echo "make test        the tests that a change needs (about 4 minutes)"
 	@echo "make test-all    every test, with coverage, as CI runs them"
+	@echo "make mutants     break the module in places and see what tests notice (ARGS=\"--count 40 --seed 1\")"
 	@echo "make demo        run the main job: two visitors, a worker, two mails"
 	@echo "make demo-serve  leave the demo running, with a page to try by hand"
 	@echo "make bench       measure it beside the other ways, with targets (about 7 minutes)"
@@ -55,6 +56,9 @@ test: $(call STAMP,test)
 
 test-all: $(call STAMP,test) $(call STAMP,dash)
 	$(PYTEST) --durations=20 --all --cov --cov-report=term $(ARGS)
+
+mutants: $(call STAMP,test)
+	$(VENV)/test/bin/python -m tests.mutants $(ARGS)
 
 demo: $(call STAMP,demo)
 	@$(VENV)/demo/bin/python -m examples.demo $(ARGS)
