@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -118,8 +119,27 @@ def celery_settings(broker: str, folder: Path) -> dict[str, t.Any]:
     return {**settings, "broker_url": f"sqla+sqlite:///{folder / 'queue.db'}"}
 
 
+class Raised(logging.Handler):
+    """What Celery logs, and swallows, of handlers of its signals that raise."""
+
+    lines: t.ClassVar[list[str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+logging.getLogger("celery.utils.dispatch.signal").addHandler(Raised())
+
+
+def check_log(text: str) -> None:
+    """The same of a worker, of which its log alone knows."""
+    assert "Signal handler" not in text, text
+
+
 class Worker:
     """``celery worker`` in a process of its own."""
+
+    running: t.ClassVar[list[Worker]] = []
 
     def __init__(
         self,
@@ -131,7 +151,7 @@ class Worker:
         environ: dict[str, str] | None = None,
         under: t.Sequence[str] = (),
     ) -> None:
-        self.log = log
+        self.log, self.checked = log, 0
         command = [*under, sys.executable, "-m", "celery", "-A", module, "worker"]
         if not any(option.startswith("--pool") for option in options):
             options = ("--pool=solo", *options)
@@ -158,6 +178,7 @@ class Worker:
                 },
             )
         self.wait_for(" ready.", 60)
+        self.running.append(self)
 
     def wait_for(self, text: str, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
@@ -166,6 +187,14 @@ class Worker:
                 raise RuntimeError(f"no {text!r} in:\n{self.log.read_text()}")
             time.sleep(0.05)
 
+    def check(self) -> None:
+        """What is new in its log."""
+        with self.log.open("rb") as log:
+            log.seek(self.checked)
+            new = log.read().rpartition(b"\n")[0]
+        self.checked += len(new)
+        check_log(new.decode(errors="replace"))
+
     def stop(self) -> None:
         self.process.terminate()
         try:
@@ -173,6 +202,9 @@ class Worker:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(20)
+        if self in self.running:
+            self.running.remove(self)
+        self.check()
 
 
 class Shop:
@@ -235,6 +267,7 @@ def working_shop(
     working = Shop(settings)
     working.worker = worker  # type: ignore[attr-defined]
     yield working
+    worker.process.kill()  # solo on RabbitMQ takes 10 seconds to stop
     worker.stop()
     drop_queue(working.celery)
 
@@ -301,7 +334,9 @@ def fetch(
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> t.Iterator[None]:
-    """No test leaves a context pushed, an app registered, or a setting behind."""
+    """No test leaves a context pushed, an app registered, or a setting behind, and no
+    handler of a signal raises, here or in a worker."""
+    Raised.lines.clear()
     flask_task_context._apps.clear()
     flask_task_context._loaded.clear()
     flask_task_context._warned.clear()
@@ -310,3 +345,6 @@ def nothing_left() -> t.Iterator[None]:
     flask_task_context._apps.clear()
     flask_task_context._loaded.clear()
     assert not flask.has_app_context()
+    assert Raised.lines == []
+    for worker in Worker.running:
+        worker.check()

@@ -22,6 +22,7 @@ from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.conftest import ROOT
+from tests.conftest import check_log
 from tests.conftest import missing
 
 HOST = "fest.example"
@@ -100,12 +101,14 @@ class Demo:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"no page in:\n{log.read_text()}")
             time.sleep(0.05)
-        self.log = log
+        (folder,) = re.findall(r"in (\S+) until Ctrl-C", log.read_text())
+        self.folder = Path(folder)
         self.host = f"{HOST}:{match[1]}"
         self.url = f"http://{self.host}/"
 
     def interrupt(self) -> int:
         """Press Ctrl-C."""
+        check_log("".join(log.read_text() for log in self.folder.glob("*.log")))
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(30)
 
@@ -352,11 +355,10 @@ def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
     """Servers and worker end with the demo, and its folder is gone."""
     demo = Demo(tmp_path / "demo.log")
     started = descendants(demo.process.pid)
-    (folder,) = re.findall(r"in (\S+) until Ctrl-C", demo.log.read_text())
     assert len(started) >= 3  # the web server, the worker and its children
     assert demo.interrupt() == 0
     assert [pid for pid in started if is_running(pid)] == []
-    assert not Path(folder).exists()
+    assert not demo.folder.exists()
 
 
 def descendants(pid: int) -> list[int]:

@@ -35,6 +35,7 @@ from flask_task_context import init_app
 from tests.conftest import CELERYEXT_REQUESTS
 from tests.conftest import ROOT
 from tests.conftest import broker_url
+from tests.conftest import check_log
 
 README = (ROOT / "README.md").read_text()
 COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text()
@@ -120,6 +121,7 @@ class Folder:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.stack.callback(lambda: check_log(self.log(name).read_text()))
         self.stack.callback(stop, process)
         self.wait_for(ready, name)
 

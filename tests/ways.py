@@ -649,7 +649,7 @@ def kill(worker: Worker) -> None:
     """A warm shutdown would take seconds; nothing is left to be finished."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.process.pid, signal.SIGKILL)
-    worker.process.wait(20)
+    worker.stop()
 
 
 if __name__ == "__main__":
