@@ -232,7 +232,9 @@ def wrap(app: flask.Flask, variant: str) -> None:
     inner = app.wsgi_app
 
     def signed_in(environ: dict[str, t.Any], start: t.Any) -> t.Any:
-        environ.update(REMOTE_USER="anna", AUTH_TYPE="Negotiate")
+        environ.update(
+            REMOTE_USER="anna", AUTH_TYPE="Negotiate", REMOTE_HOST="anna.example"
+        )
         return inner(environ, start)
 
     if variant == "proxied":

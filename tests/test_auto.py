@@ -41,7 +41,7 @@ CALLS: dict[str, tuple[int, t.Callable[[Cell], t.Any]]] = {
     "group": (3, lambda c: group(ways.steps(c, 3)).delay()),
     "chord": (3, lambda c: chord(ways.steps(c, 2), c.task("trace").s()).delay()),
     "map": (2, lambda c: c.task("trace").map([[], []]).delay()),
-    "link": (2, lambda c: c.task("where").apply_async(link=c.note())),
+    "link": (2, lambda c: c.task("where").apply_async((1,), link=c.note())),
     "retry": (5, lambda c: c.note("retry").delay()),
 }
 
@@ -69,7 +69,7 @@ def test_an_empty_header_keeps_the_request_back(lab: Lab) -> None:
     """One call can be exempted from the setting."""
     cell = Cell(lab, "below")
     own = {"flask_task_context": ""}
-    result = cell.visit(lambda: cell.task("where").apply_async(headers=own))
+    result = cell.visit(lambda: cell.task("where").apply_async((1,), headers=own))
     assert cell.seen(result, 1) == [ways.APP]
 
 

@@ -32,6 +32,7 @@ CANVASES: dict[str, t.Callable[[t.Any], t.Any]] = {
     "group": lambda s: group(s(n) for n in range(4)),
     "nested groups": lambda s: group(group(s(1), s(2)), group(s(3), s(4))),
     "chord": lambda s: chord([s(1), s(2), s(3)], s(mark="body")),
+    "chord with an argument named tasks": lambda s: chord([s(1)], s(tasks=["a", "b"])),
     "chord then task": lambda s: chain(group(s(1), s(2)), s(mark="b"), s(mark="c")),
     "chord of chains": lambda s: chord(
         [chain(s(1), s(2)), chain(s(3), s(4))], s(mark="b") | s(mark="c")
@@ -185,8 +186,8 @@ def test_each_part_keeps_headers_of_its_own(lab: Lab, shape: str, auto: bool) ->
 def test_one_part_can_be_without_the_request(lab: Lab) -> None:
     """An empty header of its own is its own, wherever in the canvas it stands."""
     cell = Cell(lab, "below")
-    without = cell.task("where").si().set(headers={"flask_task_context": ""})
-    with_it = cell.task("where").si()
+    without = cell.task("where").si(1).set(headers={"flask_task_context": ""})
+    with_it = cell.task("where").si(1)
     sent = cell.visit(lambda: delay_with_context(group(without, with_it)))
     assert value(sent) == ["app context", cell.url]
     sent = cell.visit(lambda: delay_with_context(chain(with_it, without)))

@@ -121,7 +121,7 @@ def test_with_several_apps_the_message_chooses() -> None:
 def test_a_factory_is_called_once_under_concurrent_first_tasks() -> None:
     """Sixteen threads that start together get one app."""
     made: list[flask.Flask] = []
-    together = threading.Barrier(16)
+    together = threading.Barrier(16, timeout=60)
 
     def create_app() -> flask.Flask:
         made.append(app_named("made"))

@@ -7,6 +7,7 @@ import typing as t
 import pytest
 from flask import request
 
+from flask_task_context import LeftOut
 from flask_task_context import capture_context
 from flask_task_context import restore_context
 from stress import hostile_requests
@@ -80,7 +81,8 @@ def test_a_difference_is_seen() -> None:
 def test_a_part_of_a_form_without_a_name(
     plain_shop: Shop, read: bool, more: str, length: int
 ) -> None:
-    """It is no reason to fail for the view, and travels as a field like others."""
+    """It is no reason to fail for the view, and travels as a field like others, or is
+    left out as these are."""
     disposition = f"--b\r\nContent-Disposition: form-data{more}\r\n\r\n"
     after = (
         '\r\n--b\r\nContent-Disposition: form-data; name="to"\r\n\r\nanna\r\n--b--\r\n'
@@ -97,3 +99,6 @@ def test_a_part_of_a_form_without_a_name(
     with restore_context(headers, plain_shop.flask):
         if length == 1 or (more and read):
             assert request.form["to"] == "anna"
+        else:
+            with pytest.raises(LeftOut, match="TASK_CONTEXT_MAX_SIZE"):
+                _ = request.form

@@ -64,7 +64,7 @@ def test_an_empty_header_wins_in_a_view_too(lab: Lab) -> None:
     cell = Cell(lab, "below")
     own = {"flask_task_context": ""}
     result = cell.visit(
-        lambda: apply_async_with_context(cell.task("where"), headers=own)
+        lambda: apply_async_with_context(cell.task("where"), (1,), headers=own)
     )
     assert cell.seen(result, 1) == [ways.APP]
 

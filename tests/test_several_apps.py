@@ -9,7 +9,6 @@ import flask
 import pytest
 from celery import Celery
 
-import flask_task_context
 from flask_task_context import BadContext
 from flask_task_context import capture_context
 from flask_task_context import delay_with_context
@@ -39,13 +38,13 @@ def test_the_message_chooses_among_the_workers_flask_apps(tmp_path: Path) -> Non
         for kind in ways.LABELS:
             task = lab.tasks[f"{kind}.where"]
             for name in ("one", "two", "one"):
-                result = task.apply_async(headers=visit(name))
+                result = task.apply_async((1,), headers=visit(name))
                 assert result.get(timeout=30, interval=0.02) == f"http://{name}/"
             with pytest.raises(Exception, match="for a Flask app named 'three'") as e:
-                task.apply_async(headers=visit("three")).get(timeout=30)
+                task.apply_async((1,), headers=visit("three")).get(timeout=30)
             assert type(e.value).__name__ == BadContext.__name__
             with pytest.raises(RuntimeError, match="Several Flask apps were given"):
-                task.delay().get(timeout=30)
+                task.delay(1).get(timeout=30)
     finally:
         ways.close(lab)
 
@@ -105,26 +104,3 @@ def test_two_celery_apps_in_one_process_do_not_mix() -> None:
         for kind in ways.LABELS:
             seen = celery_app.tasks[kind].apply(headers=visit(name)).get()
             assert seen == f"{name} http://{name}/"
-
-
-def test_a_shared_task_is_decorated_in_every_celery_app(tmp_path: Path) -> None:
-    """Also in one that was finalized before, and in one that was made later."""
-    from celery import shared_task
-
-    before = Celery("before", set_as_current=False)
-    before.finalize()
-    app = flask.Flask("one")
-    app.secret_key = "key of one"
-    flask_task_context.init_app(app)
-
-    def where() -> str:
-        return flask.request.url
-
-    with_request_context(shared_task(name="several.above")(where))
-    shared_task(name="several.below")(with_request_context(where))
-    after = Celery("after", set_as_current=False)
-    for celery_app in (before, after):
-        celery_app.conf.update(broker_url="memory://")
-        for name in ("several.above", "several.below"):
-            result = celery_app.tasks[name].apply(headers=visit("one"))
-            assert result.get() == "http://one/"

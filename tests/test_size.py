@@ -15,7 +15,6 @@ from flask_task_context import CaptureError
 from flask_task_context import apply_async_with_context
 from flask_task_context import capture_context
 from flask_task_context import delay_with_context
-from flask_task_context import init_app
 from flask_task_context import restore_context
 from tests import secrecy
 from tests.conftest import Shop
@@ -171,7 +170,7 @@ def test_a_body_that_does_not_fit_makes_no_error(config: dict[str, t.Any]) -> No
         headers = made.capture(data=b"x" * size, content_type="text/plain")
         sizes.append(len(headers[secrecy.HEADER]))
         with restore_context(headers, made.flask):
-            assert request.content_length in (size, None if size == 0 else size)
+            assert request.content_length == (size or None)
     assert max(sizes) <= limit
     assert max(sizes) > limit - 100
 
@@ -188,12 +187,3 @@ def test_the_default_limit_is_64_kib() -> None:
             capture_context()
 
     made.visit(view)
-
-
-@pytest.mark.parametrize("value", ["64k", None, 1.5])
-def test_a_limit_of_the_wrong_type_is_refused(value: t.Any) -> None:
-    """init_app says that the limit is a number of characters."""
-    with pytest.raises(
-        TypeError, match=r"^TASK_CONTEXT_MAX_SIZE is .*: make it a number of characters"
-    ):
-        init_app(make_shop(TASK_CONTEXT_MAX_SIZE=value).flask)

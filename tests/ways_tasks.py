@@ -43,21 +43,22 @@ def flat(value: t.Any) -> list[t.Any]:
     return [] if value is None else [value]
 
 
-def where(x: int = 0, y: int = 0) -> str:
-    return see()
+def where(x: int, y: int = 2) -> str:
+    """The table sends 1 and 2, in each way that it has."""
+    return see() if (x, y) == (1, 2) else f"{see()} with {x!r} and {y!r}"
 
 
-def bound(self: t.Any, x: int = 0) -> str:
-    return see()
+def bound(self: t.Any, x: int) -> str:
+    return where(x)
 
 
 def trace(*seen: t.Any) -> list[str]:
     return [*flat(list(seen)), see()]
 
 
-def spell(*parts: t.Any, mark: str = "") -> str:
+def spell(*parts: t.Any, mark: str = "", tasks: t.Any = ()) -> str:
     """Text from which the order of the calls can be read."""
-    return mark + "(" + " ".join(map(str, flat(list(parts)))) + ")"
+    return mark + "(" + " ".join(map(str, flat([*parts, tasks]))) + ")"
 
 
 def note(*args: t.Any, path: str) -> str:
@@ -236,7 +237,6 @@ TASKS: list[tuple[t.Callable[..., t.Any], dict[str, t.Any]]] = [
     (fail, {}),
     (fail, {"name": "throw", "throws": (ValueError,)}),
     (sleep, {"name": "hang", "time_limit": 0.5}),
-    (sleep, {"name": "dream", "soft_time_limit": 0.5}),
     (die, {}),
     (die_once, {"acks_late": True, "reject_on_worker_lost": True}),
     (retry, {"bind": True}),
@@ -289,15 +289,15 @@ def add_classes(app: Celery) -> None:
         name = "below.classy"
 
         @with_request_context
-        def run(self, x: int = 0) -> str:
-            return see()
+        def run(self, x: int) -> str:
+            return where(x)
 
     @with_request_context
     class Above(celery.Task):  # type: ignore[misc]
         name = "above.classy"
 
-        def run(self, x: int = 0) -> str:
-            return see()
+        def run(self, x: int) -> str:
+            return where(x)
 
     app.register_task(Below())
     app.register_task(Above())
@@ -320,14 +320,14 @@ def add_auth(key: str, certificate: str) -> None:
 
 @shared_task(name="below.shared")
 @with_request_context
-def below_shared(x: int = 0) -> str:
-    return see()
+def below_shared(x: int) -> str:
+    return where(x)
 
 
 @with_request_context
 @shared_task(name="above.shared")
-def above_shared(x: int = 0) -> str:
-    return see()
+def above_shared(x: int) -> str:
+    return where(x)
 
 
 def start_worker_process() -> Celery:
