@@ -115,10 +115,6 @@ def create_app(**config: t.Any) -> flask.Flask:
 
 def start_worker_process() -> Celery:
     settings = json.loads(os.environ["SHOP_SETTINGS"])
-    for name in settings["flask"].pop("OTHER_APPS", ()):
-        other = flask.Flask(name)
-        other.secret_key = "another app's key"
-        flask_task_context.init_app(other)
     flask_task_context.init_app(create_app(**settings["flask"]))
     app = shop.create_celery(**settings["celery"])
     add_tasks(app)

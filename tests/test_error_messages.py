@@ -93,6 +93,77 @@ def made_without_cryptography() -> None:
         made(**ENCRYPT)()
 
 
+#: What is wrong, and what to do about it.
+NOT_MEANT: dict[str, list[t.Any]] = {
+    "make it True or False.": [("AUTO", "false"), ("BODY", 1), ("ENCRYPT", "false")],
+    "make it True, False or a list of names.": [("SESSION", "cart"), ("SESSION", [1])],
+    "make it a list of names.": [
+        ("G", "user"),
+        ("G", 5),
+        ("EXCLUDE", "password"),
+        ("EXCLUDE", [None]),
+    ],
+    "make it a number of characters, such as 65536.": [
+        ("MAX_SIZE", size) for size in ("64", None, 1.5, True, 0)
+    ],
+}
+WRONG: list[tuple[dict[str, t.Any], type[Exception], str]] = [
+    *(
+        (
+            {f"TASK_CONTEXT_{key}": value},
+            TypeError,
+            f"TASK_CONTEXT_{key} is {value!r}: {do}",
+        )
+        for do, settings in NOT_MEANT.items()
+        for key, value in settings
+    ),
+    *(
+        (
+            {"TASK_CONTEXT_G": [name]},
+            ValueError,
+            (
+                f"TASK_CONTEXT_G holds {name!r}, which is no attribute of g: make it a list of"
+                " their names."
+            ),
+        )
+        for name in ("g.user", "__class__")
+    ),
+    *(
+        (
+            {f"TASK_CONTEXT_{wrong}": True},
+            ValueError,
+            (
+                f"There is no setting 'TASK_CONTEXT_{wrong}': 'TASK_CONTEXT_{right}' is the"
+                " nearest."
+            ),
+        )
+        for wrong, right in {"ENCRYPTION": "ENCRYPT", "EXLUDE": "EXCLUDE"}.items()
+    ),
+    *(
+        (
+            {"SECRET_KEY_FALLBACKS": fallbacks},
+            TypeError,
+            "SECRET_KEY_FALLBACKS is one key: make it a list of keys.",
+        )
+        for fallbacks in ("old", 5)
+    ),
+    (
+        {"SECRET_KEY": 5},
+        TypeError,
+        (
+            "SECRET_KEY or one of SECRET_KEY_FALLBACKS is of type 'int': make it a string or"
+            " bytes."
+        ),
+    ),
+    (
+        {**ENCRYPT, "SECRET_KEY": None},
+        RuntimeError,
+        (
+            "TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app 'shop' has none: set one"
+            " before 'init_app', the same in every process."
+        ),
+    ),
+]
 WHERE_THE_APP_IS_MADE = [
     Message(
         "init_app with the Celery app",
@@ -122,63 +193,6 @@ WHERE_THE_APP_IS_MADE = [
         "The app's name is '': make it a string that is not empty.",
     ),
     Message(
-        "a setting that does not exist",
-        made(TASK_CONTEXT_ENCRYPTION=True),
-        ValueError,
-        "There is no setting 'TASK_CONTEXT_ENCRYPTION': 'TASK_CONTEXT_ENCRYPT' is the"
-        " nearest.",
-    ),
-    Message(
-        "TASK_CONTEXT_SESSION is text",
-        made(TASK_CONTEXT_SESSION="cart"),
-        TypeError,
-        "TASK_CONTEXT_SESSION is 'cart': make it True, False or a list of names.",
-    ),
-    Message(
-        "TASK_CONTEXT_MAX_SIZE is text",
-        made(TASK_CONTEXT_MAX_SIZE="64"),
-        TypeError,
-        "TASK_CONTEXT_MAX_SIZE is '64': make it a number of characters, such as 65536.",
-    ),
-    Message(
-        "TASK_CONTEXT_G is one name",
-        made(TASK_CONTEXT_G="user"),
-        TypeError,
-        "TASK_CONTEXT_G is 'user': make it a list of names.",
-    ),
-    Message(
-        "TASK_CONTEXT_G holds something else than names",
-        made(TASK_CONTEXT_G=["g.user"]),
-        ValueError,
-        "TASK_CONTEXT_G holds 'g.user', which is no attribute of g: make it a list of"
-        " their names.",
-    ),
-    Message(
-        "TASK_CONTEXT_EXCLUDE is one name",
-        made(TASK_CONTEXT_EXCLUDE="password"),
-        TypeError,
-        "TASK_CONTEXT_EXCLUDE is 'password': make it a list of names.",
-    ),
-    Message(
-        "TASK_CONTEXT_ENCRYPT is text",
-        made(TASK_CONTEXT_ENCRYPT="false"),
-        TypeError,
-        "TASK_CONTEXT_ENCRYPT is 'false': make it True or False.",
-    ),
-    Message(
-        "TASK_CONTEXT_AUTO is text",
-        made(TASK_CONTEXT_AUTO="false"),
-        TypeError,
-        "TASK_CONTEXT_AUTO is 'false': make it True or False.",
-    ),
-    Message(
-        "TASK_CONTEXT_ENCRYPT without a key",
-        made(**ENCRYPT, SECRET_KEY=None),
-        RuntimeError,
-        "TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app 'shop' has none: set one"
-        " before 'init_app', the same in every process.",
-    ),
-    Message(
         "TASK_CONTEXT_ENCRYPT without the extra",
         made_without_cryptography,
         RuntimeError,
@@ -186,25 +200,7 @@ WHERE_THE_APP_IS_MADE = [
         " in this process: install 'flask-task-context[encryption]' for the web process"
         " and for the worker.",
     ),
-    Message(
-        "SECRET_KEY is a number",
-        made(SECRET_KEY=5),
-        TypeError,
-        "SECRET_KEY or one of SECRET_KEY_FALLBACKS is of type 'int': make it a string"
-        " or bytes.",
-    ),
-    Message(
-        "SECRET_KEY_FALLBACKS is a key",
-        made(SECRET_KEY_FALLBACKS="old"),
-        TypeError,
-        "SECRET_KEY_FALLBACKS is one key: make it a list of keys.",
-    ),
-    Message(
-        "SECRET_KEY_FALLBACKS is a number",
-        made(SECRET_KEY_FALLBACKS=5),
-        TypeError,
-        "SECRET_KEY_FALLBACKS is one key: make it a list of keys.",
-    ),
+    *(Message(str(config), made(**config), *said) for config, *said in WRONG),
 ]
 
 
@@ -223,6 +219,10 @@ class CanBeCalled:
 
 
 async def coroutine() -> None: ...
+
+
+async def async_generator() -> t.AsyncIterator[int]:
+    yield 1
 
 
 def generator() -> t.Iterator[int]:
@@ -281,12 +281,15 @@ WHERE_A_TASK_IS_DECORATED = [
         TypeError,
         "CanBeCalled() has no name: decorate a function that calls it.",
     ),
-    Message(
-        "on an async function",
-        decorated(coroutine),
-        TypeError,
-        "'coroutine' is an async function, which Celery does not await: its body would"
-        " run outside of the request. Make it a plain function.",
+    *(
+        Message(
+            f"on an async function: {function.__name__}",
+            decorated(function),
+            TypeError,
+            f"{function.__name__!r} is an async function, which Celery does not await: its"
+            " body would run outside of the request. Make it a plain function.",
+        )
+        for function in (coroutine, async_generator)
     ),
     Message(
         "on a generator function",
@@ -692,13 +695,16 @@ IN_THE_WORKER = [
         "The context is signed, and the app 'shop' has no SECRET_KEY in this process:"
         " set the one of the process that sent it.",
     ),
-    Message(
-        "TASK_CONTEXT_ENCRYPT in the worker alone",
-        running(header_of, **ENCRYPT),
-        BadContext,
-        "The context is signed, and the app 'shop' takes only encrypted ones in this"
-        " process: give the process that sent it the same SECRET_KEY and"
-        " TASK_CONTEXT_ENCRYPT.",
+    *(
+        Message(
+            f"TASK_CONTEXT_ENCRYPT in the worker alone: {kind}",
+            running(lambda key=key: header_of(SECRET_KEY=key), **ENCRYPT),
+            BadContext,
+            f"The context is {kind}, and the app 'shop' takes only encrypted ones in this"
+            " process: give the process that sent it the same SECRET_KEY and"
+            " TASK_CONTEXT_ENCRYPT.",
+        )
+        for kind, key in {"signed": "shop key", "unsigned": None}.items()
     ),
     Message(
         "encrypted, and no key in the worker",
@@ -1034,6 +1040,21 @@ def test_what_is_said(message: Message) -> None:
     assert (type(error), str(error)) == (message.error, message.text)
 
 
+@pytest.mark.parametrize("when", ["later", "never"])
+@pytest.mark.parametrize(("config", "error", "text"), WRONG, ids=str)
+def test_a_setting_is_checked_when_it_is_used(
+    config: dict[str, t.Any], error: type[Exception], text: str, when: str
+) -> None:
+    """Where it comes after ``init_app``, or that is never called, the view hears of it."""
+    app = shop.create_app()
+    if when == "later":
+        init_app(app)
+    with app.test_request_context("/"):
+        app.config.update(config)
+        with pytest.raises(error, match=f"^{re.escape(text)}$"):
+            capture_context()
+
+
 # -- nothing is missing from the table -----------------------------------------------
 
 SOURCE = Path(flask_task_context.__file__)
@@ -1136,8 +1157,10 @@ LACKS: dict[str, list[tuple[str, t.Callable[[], str], type[Exception], str]]] = 
         ("shop.where", header_of, BadContext, FOREIGN_KEY),
         ("above.where", header_of, BadContext, FOREIGN_KEY),
     ],
+    # And what is signed runs, without that package.
     "cryptography": [
         ("shop.where", lambda: header_of(**ENCRYPT), BadContext, NO_EXTRA),
+        ("shop.visit", header_of, RequestRefused, ANSWERED),
     ],
 }
 

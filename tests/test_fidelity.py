@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import importlib.metadata
 import inspect
@@ -21,10 +20,8 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from kombu.exceptions import DecodeError
-from markupsafe import Markup
 
 from flask_task_context import _EXCLUDE as DEFAULT
-from flask_task_context import capture_context
 from flask_task_context import restore_context
 from tests import observed
 from tests.conftest import Worker
@@ -34,7 +31,6 @@ from tests.observed import create_app
 from tests.observed import multipart
 from tests.observed import observe
 from tests.observed import open_in_client
-from tests.observed import show
 from tests.servers import COMMANDS
 from tests.servers import WITHOUT_CHUNKED_BODIES
 from tests.servers import serving_apart
@@ -629,40 +625,3 @@ def test_every_attribute_of_any_request_is_equal(
     seen, captures = server.send(sent, capture_first)
     for captured in captures:
         assert differences(seen, in_task(captured, app_of())) == []
-
-
-# What Flask's own session cookie can hold.
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | letters
-    | st.binary(max_size=8)
-    | st.uuids()
-    | letters.map(Markup)
-    | st.datetimes(
-        datetime.datetime(1000, 1, 1), timezones=st.just(datetime.timezone.utc)
-    ).map(lambda moment: moment.replace(microsecond=0, fold=0)),
-    lambda inner: (
-        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(letters, inner)
-    ),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(in_session=st.dictionaries(letters, values), in_g=values)
-def test_any_value_of_the_session_and_g_is_equal(
-    in_session: dict[str, t.Any], in_g: t.Any
-) -> None:
-    """What a session cookie can hold arrives with its value and its type."""
-    app = app_of()
-    with app.test_request_context("/"):
-        flask.session.update(in_session)
-        flask.g.tenant = in_g
-        captured = capture_context()
-    with restore_context(captured, app):
-        assert show(dict(flask.session)) == show(in_session)
-        assert show(flask.g.tenant) == show(in_g)
-        assert "tags" not in flask.g

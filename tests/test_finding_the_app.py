@@ -153,28 +153,6 @@ def test_an_import_string() -> None:
     assert task() == "shop"
 
 
-@pytest.mark.parametrize(
-    ("app", "error", "message"),
-    [
-        (
-            "tests.nowhere:create_app",
-            RuntimeError,
-            "No Flask app for this task: Could not import",
-        ),
-        (
-            "tests.shop:nothing",
-            RuntimeError,
-            "No Flask app for this task: Failed to find",
-        ),
-        (lambda: 42, TypeError, "gave 42, which is not a Flask app"),
-    ],
-)
-def test_an_app_that_cannot_be_loaded(app: t.Any, error: t.Any, message: str) -> None:
-    """Says what was tried, and what to do."""
-    with pytest.raises(error, match=message):
-        with_request_context(app=app)(lambda: 1)()
-
-
 def discover(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     code = "from tests.test_finding_the_app import name; print(name())"
     return subprocess.run(
@@ -199,46 +177,6 @@ def test_flasks_own_discovery(tmp_path: Path) -> None:
     assert discover(tmp_path).stdout == "found\n"
 
 
-def test_no_app_at_all_says_what_to_do(tmp_path: Path) -> None:
-    """The error names ``init_app``, FLASK_APP and ``app=``."""
-    result = discover(tmp_path)
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == (
-        "RuntimeError: No Flask app for this task: call"
-        " 'flask_task_context.init_app(app)' in a module that the worker imports, set"
-        " FLASK_APP for the worker, or use"
-        " '@with_request_context(app=\"module:create_app\")'. Flask's own search says:"
-        " Could not locate a Flask application. Use the 'flask --app' option,"
-        " 'FLASK_APP' environment variable, or a 'wsgi.py' or 'app.py' file in the"
-        " current directory."
-    )
-
-
-@pytest.mark.parametrize(
-    ("config", "error", "message"),
-    [
-        ({"TASK_CONTEXT_MAX_SIZE": "64"}, TypeError, "TASK_CONTEXT_MAX_SIZE is '64'"),
-        (
-            {"TASK_CONTEXT_G": "user"},
-            TypeError,
-            "TASK_CONTEXT_G is 'user': make it a list",
-        ),
-        ({"TASK_CONTEXT_EXCLUDE": [1]}, TypeError, r"TASK_CONTEXT_EXCLUDE is \[1\]"),
-        (
-            {"TASK_CONTEXT_ENCRYPT": True, "SECRET_KEY": None},
-            RuntimeError,
-            "TASK_CONTEXT_ENCRYPT needs a SECRET_KEY, and the app 'wrong' has none",
-        ),
-    ],
-)
-def test_init_app_checks_the_settings(
-    config: t.Any, error: t.Any, message: str
-) -> None:
-    """A wrong setting is an error when the app is made, not when a task is sent."""
-    with pytest.raises(error, match=message):
-        init_app(app_named("wrong", **{"SECRET_KEY": "key", **config}))
-
-
 def test_the_decorators_app_may_be_current_app() -> None:
     """As in a factory that defines its tasks: the app behind the proxy is meant."""
     with app_named("behind").app_context():
@@ -246,10 +184,3 @@ def test_the_decorators_app_may_be_current_app() -> None:
             lambda: flask.current_app.name
         )
     assert task() == "behind"
-
-
-@pytest.mark.parametrize("key", ["TASK_CONTEXT_AUTO", "TASK_CONTEXT_ENCRYPT"])
-def test_a_switch_is_checked_when_it_is_used(key: str) -> None:
-    """Text from the environment is no False, also where init_app has not seen it."""
-    with pytest.raises(TypeError, match=f"^{key} is 'false': make it True or False"):
-        headers_of(app_named("late", **{key: "false"}))

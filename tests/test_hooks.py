@@ -186,7 +186,7 @@ def test_before_request_loads_what_the_view_had(plain_shop: Shop) -> None:
     assert without.apply(headers=headers).get() is None
 
 
-@pytest.mark.parametrize("how", ["answer", "abort", "redirect", "abort by a redirect"])
+@pytest.mark.parametrize("how", ["answered", "aborted"])
 def test_before_request_refuses_the_task(plain_shop: Shop, how: str) -> None:
     """An answer or an abort of a before-request function keeps the body from running."""
     ran: list[int] = []
@@ -195,24 +195,13 @@ def test_before_request_refuses_the_task(plain_shop: Shop, how: str) -> None:
     def closed() -> t.Any:
         if not current_task:
             return None
-        if how == "abort":
-            flask.abort(403)
-        if how == "abort by a redirect":
-            flask.abort(flask.redirect("/login"))
-        return flask.redirect("/login") if how == "redirect" else "closed today"
+        return flask.abort(403) if how == "aborted" else "closed today"
 
     headers = plain_shop.capture()
     init_app(plain_shop.flask)
     decorate = with_request_context(before_request=True)
     task = plain_shop.task(decorate(lambda: ran.append(1)), name="refused")
-    match = {
-        "abort": "aborted the task's request with .403 Forbidden: You don't have the",
-        "answer": "answered the task's request with '200 OK': let it",
-        # Flask 3.2 redirects by 303.
-        "redirect": "answered the task's request with '30.*' to '/login': let it",
-        "abort by a redirect": "aborted .* with '30.*' to '/login': let it",
-    }[how]
-    with pytest.raises(RequestRefused, match=match):
+    with pytest.raises(RequestRefused, match=f"^A before-request function {how} the"):
         task.apply(headers=headers).get()
     assert ran == []
     assert task.apply().get() is None, "no request, no hooks"

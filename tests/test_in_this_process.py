@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import typing as t
 
 import flask
@@ -11,12 +10,10 @@ import pytest
 from flask import request
 
 import flask_task_context
-from flask_task_context import BadContext
 from flask_task_context import LeftOut
 from flask_task_context import capture_context
 from flask_task_context import init_app
 from flask_task_context import restore_context
-from tests import shop
 from tests.conftest import Shop
 
 
@@ -65,21 +62,6 @@ def test_a_body_of_which_the_view_cached_the_rest(plain_shop: Shop) -> None:
         request.get_data()
 
 
-def test_a_file_that_fits_only_before_it_is_encoded(plain_shop: Shop) -> None:
-    """Base64 makes a third more of it: over the limit, it is left out."""
-
-    def view() -> t.Any:
-        assert request.files["photo"].filename == "p"
-        return capture_context()
-
-    headers = plain_shop.visit(view, data={"photo": (io.BytesIO(b"x" * 55_000), "p")})
-    with (
-        restore_context(headers, plain_shop.flask),
-        pytest.raises(LeftOut, match=r"uploaded file 'photo' \(55000 bytes\)"),
-    ):
-        request.files["photo"].read()
-
-
 def test_files_that_fit_only_one_by_one(plain_shop: Shop) -> None:
     """The first travels with the fields; the second, for which there is no room, not."""
 
@@ -105,31 +87,6 @@ def test_text_that_only_looks_like_json_travels(plain_shop: Shop) -> None:
     headers = plain_shop.capture(data=b"{my password}", content_type="text/plain")
     with restore_context(headers, plain_shop.flask):
         assert request.get_data() == b"{my password}"
-
-
-def test_without_the_cryptography_package(
-    plain_shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sealing and opening both name the extra that brings it."""
-    plain_shop.flask.config["TASK_CONTEXT_ENCRYPT"] = True
-    headers = plain_shop.capture()
-    bare = shop.create_app(SECRET_KEY="shop key")
-    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
-    monkeypatch.setitem(
-        sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None
-    )
-    with (
-        pytest.raises(
-            BadContext, match=r"is encrypted, and the package 'cryptography'"
-        ),
-        restore_context(headers, bare),
-    ):
-        pytest.fail("nothing can decrypt here")
-    bare.config["TASK_CONTEXT_ENCRYPT"] = True
-    with pytest.raises(
-        RuntimeError, match=r"TASK_CONTEXT_ENCRYPT is set, and the package"
-    ):
-        init_app(bare)
 
 
 def test_a_tools_nested_headers(plain_shop: Shop) -> None:

@@ -205,50 +205,6 @@ def test_a_worker_refuses_and_lives_on(tmp_path: Path, broker: str) -> None:
         assert worker.process.poll() is None
 
 
-def test_a_worker_that_encrypts_refuses_what_can_be_read(tmp_path: Path) -> None:
-    """With TASK_CONTEXT_ENCRYPT in the worker, signed and plain contexts fail."""
-    good = {secrecy.HEADER: header_of(**ENCRYPT)}
-    with working(tmp_path, **ENCRYPT) as (celery, _):
-        task = celery.tasks["shop.leave_mark"]
-        mark = tmp_path / "mark"
-        for kind in ("signed", "unsigned"):
-            bad = {secrecy.HEADER: header_of(**KINDS[kind])}
-            with pytest.raises(
-                BadContext,
-                match=rf"^The context is {kind}, and the app 'shop' takes only encrypted",
-            ):
-                task.apply_async((str(mark),), headers=bad).get(
-                    timeout=30, interval=0.02
-                )
-            assert not mark.exists()
-        followed = task.apply_async((str(mark),), headers=good)
-        assert followed.get(timeout=30, interval=0.02) == "http://localhost/item/3"
-
-
-def test_a_context_for_none_of_several_apps_is_refused(tmp_path: Path) -> None:
-    """A worker of several apps says which it has, and runs those of its own."""
-    made = secrecy.make_shop({"broker_url": "memory://"})
-    made.flask.name = "office"
-    foreign = made.capture()
-    with working(tmp_path, OTHER_APPS=["blog", "wiki"]) as (celery, _):
-        task = celery.tasks["shop.leave_mark"]
-        mark = tmp_path / "mark"
-        with pytest.raises(
-            BadContext,
-            match=r"^The context is for a Flask app named 'office', and 'init_app' was"
-            r" given others \('blog', 'shop', 'wiki'\): register it in the worker too",
-        ):
-            task.apply_async((str(mark),), headers=foreign).get(
-                timeout=30, interval=0.02
-            )
-        assert not mark.exists()
-        good = {secrecy.HEADER: header_of()}
-        assert task.apply_async((str(mark),), headers=good).get(
-            timeout=30, interval=0.02
-        )
-        assert mark.exists()
-
-
 def test_a_name_in_the_message_gives_no_other_apps_rights() -> None:
     """A context of one app that is renamed for another fails at the other's key."""
     blog = flask.Flask("blog")
@@ -261,14 +217,6 @@ def test_a_name_in_the_message_gives_no_other_apps_rights() -> None:
         restore_context({secrecy.HEADER: renamed}),
     ):
         pytest.fail("restored")
-
-
-def test_an_app_without_a_key_takes_plain_contexts_alone() -> None:
-    """A worker that lost its SECRET_KEY does not run signed tasks unverified."""
-    assert restore(header_of(SECRET_KEY=None), SECRET_KEY=None)
-    for kind in ("signed", "encrypted"):
-        with pytest.raises(BadContext, match=rf"^The context is {kind}"):
-            restore(header_of(**KINDS[kind]), SECRET_KEY=None)
 
 
 # -- damage, at every place ---------------------------------------------------------------

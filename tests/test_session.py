@@ -77,20 +77,6 @@ def test_tagged_values_keep_their_types_across_processes(typed_shop: Shop) -> No
     }
 
 
-def test_g_values_keep_their_types(plain_shop: Shop) -> None:
-    """The values of g travel with the same types as those of the session."""
-
-    def view() -> t.Any:
-        g.tenant = TAGGED
-        return capture_context()
-
-    headers = plain_shop.visit(view)
-    with restore_context(headers, plain_shop.flask):
-        assert g.tenant == TAGGED
-        assert type(g.tenant["markup"]) is Markup
-        assert type(g.tenant["tuple"]) is tuple
-
-
 def test_the_session_travels_as_it_is_at_the_moment_of_dispatch(
     plain_shop: Shop,
 ) -> None:
@@ -122,30 +108,6 @@ def test_the_session_travels_as_it_is_at_the_moment_of_dispatch(
         "later": True,
         "kept": 2,
     }
-
-
-def test_a_permanent_session_is_permanent_in_the_task(plain_shop: Shop) -> None:
-    """session.permanent is one of the values that travel."""
-
-    def view() -> t.Any:
-        session.permanent = True
-        return capture_context()
-
-    headers = plain_shop.visit(view)
-    with restore_context(headers, plain_shop.flask):
-        assert session.permanent
-
-
-def test_an_app_without_a_key_has_no_session_in_the_task_either(
-    tmp_path: Path,
-) -> None:
-    """Without a SECRET_KEY the task's session is Flask's null session, as the view's."""
-    made = secrecy.make_shop({"broker_url": "memory://"}, SECRET_KEY=None)
-    headers = made.capture()
-    with restore_context(headers, made.flask):
-        assert dict(session) == {}
-        with pytest.raises(RuntimeError, match="no secret key was set"):
-            session["cart"] = 1
 
 
 # -- what cannot travel ------------------------------------------------------------
@@ -230,19 +192,6 @@ def test_a_name_that_cannot_be_serialized_is_named(plain_shop: Shop) -> None:
         session.clear()
 
     plain_shop.visit(view)
-
-
-def test_nothing_is_sent_when_a_value_cannot_be_serialized(tmp_path: Path) -> None:
-    """The queue is empty after the error."""
-    with secrecy.shop_without_worker("redis", tmp_path) as made:
-
-        def view() -> None:
-            g.tenant = Unknown()
-            with pytest.raises(CaptureError, match=r"^g\.tenant cannot travel"):
-                delay_with_context(made.tasks["shop.where"])
-
-        made.visit(view)
-        assert secrecy.queue_length(made.celery) == 0
 
 
 # -- the view's response -------------------------------------------------------------
@@ -513,17 +462,3 @@ def test_each_way_to_change_a_session_works_and_warns(
     made = plain_shop.task(with_request_context(task), name=f"changes by {change}")
     with pytest.warns(UserWarning, match=rf"^The task 'changes by {change}' changed"):
         made.apply(headers=headers).get()
-
-
-def test_a_session_that_was_read_only_is_not_reported(plain_shop: Shop) -> None:
-    """Reading the session, in the view and in the task, issues no warning."""
-
-    def view() -> t.Any:
-        assert session.get("cart") is None
-        return capture_context()
-
-    headers = plain_shop.visit(view)
-    with restore_context(headers, plain_shop.flask):
-        assert session.get("cart") is None
-        assert "cart" not in session
-        assert list(session) == []

@@ -16,7 +16,6 @@ from flask_task_context import context_restored
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import restore_context
-from tests import secrecy
 from tests.conftest import Shop
 
 
@@ -131,23 +130,6 @@ def test_no_request_no_signal(plain_shop: Shop) -> None:
         )
 
 
-def test_an_entry_that_json_cannot_hold_is_named(plain_shop: Shop) -> None:
-    """The view's error says which entry it is."""
-
-    def add(app: flask.Flask, entries: dict[str, t.Any]) -> None:
-        entries["fine"] = 1
-        entries["span"] = object()
-
-    def view() -> None:
-        with pytest.raises(
-            CaptureError, match=r"^signal entry 'span' cannot travel with a task: "
-        ):
-            delay_with_context(plain_shop.tasks["shop.where"])
-
-    with context_captured.connected_to(add):
-        plain_shop.visit(view)
-
-
 def test_a_large_entry_is_named(plain_shop: Shop) -> None:
     """Entries count for TASK_CONTEXT_MAX_SIZE, and the error names the large one."""
 
@@ -184,15 +166,3 @@ def test_an_error_in_a_receiver_is_the_views_and_the_tasks(plain_shop: Shop) -> 
         result = plain_shop.tasks["shop.where"].apply(headers=headers)
     with pytest.raises(LookupError, match=r"^no tenant$"):
         result.get()
-
-
-def test_entries_cannot_be_read_where_the_context_is_encrypted() -> None:
-    """TASK_CONTEXT_ENCRYPT covers what receivers add."""
-    made = secrecy.make_shop({"broker_url": "memory://"}, TASK_CONTEXT_ENCRYPT=True)
-
-    def add(app: flask.Flask, entries: dict[str, t.Any]) -> None:
-        entries["tenant"] = "canary-7731"
-
-    with context_captured.connected_to(add):
-        headers = made.capture()
-    assert "canary-7731" not in secrecy.readable(headers[secrecy.HEADER])

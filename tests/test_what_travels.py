@@ -31,7 +31,6 @@ import flask_task_context
 from flask_task_context import CaptureError
 from flask_task_context import LeftOut
 from flask_task_context import capture_context
-from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import restore_context
 from flask_task_context import with_request_context
@@ -129,46 +128,6 @@ def test_a_body_can_stay_in_the_view(options: t.Any, touch: t.Any, read: bool) -
         headers = capture_context()
     with restore_context(headers, app):
         assert request.get_data() == b""
-
-
-@pytest.mark.parametrize(
-    ("config", "error", "match"),
-    [
-        (
-            {"TASK_CONTEXT_ENCRYPTION": True},
-            ValueError,
-            "'TASK_CONTEXT_ENCRYPT' is the",
-        ),
-        (
-            {"TASK_CONTEXT_EXLUDE": []},
-            ValueError,
-            "'TASK_CONTEXT_EXCLUDE' is the nearest",
-        ),
-        ({"TASK_CONTEXT_BODY": "false"}, TypeError, "TASK_CONTEXT_BODY is 'false'"),
-        (
-            {"TASK_CONTEXT_SESSION": "no"},
-            TypeError,
-            "TASK_CONTEXT_SESSION is 'no': make",
-        ),
-        (
-            {"TASK_CONTEXT_SESSION": [1]},
-            TypeError,
-            r"TASK_CONTEXT_SESSION is \[1\]: make",
-        ),
-        ({"TASK_CONTEXT_AUTO": "false"}, TypeError, "TASK_CONTEXT_AUTO is 'false'"),
-    ],
-)
-@pytest.mark.parametrize("when", ["init_app", "later", "never"])
-def test_what_is_no_setting_is_refused_by_name(
-    config: t.Any, error: t.Any, match: str, when: str
-) -> None:
-    """By ``init_app``; and where it comes later, or is never called, when it is used."""
-    app = app_with()
-    if when == "later":
-        init_app(app)
-    app.config.update(config)
-    with pytest.raises(error, match=match):
-        init_app(app) if when == "init_app" else captured(app)
 
 
 # -- the session's credentials -------------------------------------------------------
@@ -596,14 +555,6 @@ def test_a_session_interface_that_knows_no_null_session() -> None:
     assert task.apply(headers=headers).get() == 1
     assert saved == ["view"]
     assert calls == ["after", "after"]
-
-
-def test_what_a_task_returned_is_no_task() -> None:
-    """``delay_with_context(task())`` says what was meant, also where it is a text."""
-    with pytest.raises(
-        TypeError, match="pass the task and then its arguments, not what"
-    ):
-        delay_with_context("a text that the task returned")  # type: ignore[arg-type]
 
 
 # -- what must not get through, or out -------------------------------------------------

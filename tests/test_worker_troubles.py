@@ -43,14 +43,6 @@ TROUBLES = {
         " in this process: give every process the same key (not one that 'os.urandom' or"
         " 'secrets' makes anew at each start), and old ones in SECRET_KEY_FALLBACKS.",
     ),
-    "no extra": Trouble(
-        {"NO_CRYPTOGRAPHY": True},
-        BadContext,
-        "The context is encrypted, and the package 'cryptography' cannot be imported in"
-        " this process: install 'flask-task-context[encryption]' for the web process and"
-        " for the worker.",
-        sent={"TASK_CONTEXT_ENCRYPT": True},
-    ),
     "older release": Trouble(
         {},
         BadContext,

@@ -1,4 +1,4 @@
-"""A worker whose release has something wrong: the wrong key, no app, no extra.
+"""A worker whose release has something wrong: the wrong key, or no app.
 
 ``SHOP_SETTINGS`` says what, and how its tasks answer to it.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import typing as t
 
 import flask
@@ -101,9 +100,6 @@ def create_celery(app_option: str | None = None, **conf: t.Any) -> Celery:
 def start() -> Celery:
     settings = json.loads(os.environ["SHOP_SETTINGS"])
     config = settings["flask"]
-    if config.pop("NO_CRYPTOGRAPHY", False):
-        # What an environment without the extra says.
-        sys.modules["cryptography.hazmat.primitives.ciphers.aead"] = None  # type: ignore[assignment]
     # The release to come, which reads the format that this one does not.
     flask_task_context._FORMAT = config.pop("FORMAT", "1")
     app_option = config.pop("APP", None)
