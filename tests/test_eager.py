@@ -36,8 +36,9 @@ def sender(request: pytest.FixtureRequest) -> Celery:
             raise ValueError("as told")
         return [id(flask.request._get_current_object()), flask.request.url]  # type: ignore
 
-    app.task(with_request_context(touch), name="below.touch", **options)
-    with_request_context(app.task(touch, name="above.touch", **options))
+    decorate = with_request_context(before_request=True)
+    app.task(decorate(touch), name="below.touch", **options)
+    decorate(app.task(touch, name="above.touch", **options))
     return app
 
 
@@ -64,12 +65,14 @@ def app() -> flask.Flask:
 
 
 ORDER = ["before", "task", "view", "after"]
+BROKEN = {"flask_task_context": "broken"}
 TEARDOWN = ["teardown request None", "teardown app None"]
 
 WAYS: dict[str, t.Callable[..., t.Any]] = {
     "delay_with_context": lambda task, *a: delay_with_context(task, *a).get(),
     "delay": lambda task, *a: task.delay(*a).get(),
     "apply": lambda task, *a: task.apply(a).get(),
+    "another context": lambda task, *a: task.apply(a, headers=BROKEN).get(),
     "call": lambda task, *a: task(*a),
 }
 

@@ -31,13 +31,6 @@ def noted(cell: Cell, task: str, *args: t.Any) -> list[str]:
     return cell.noted(1)
 
 
-@pytest.mark.parametrize("sender", ["below.send", "above.send", "plain.send"])
-def test_a_plain_delay_passes_the_context_on(lab: Lab, sender: str) -> None:
-    """A child sees the request, whether or not its sender is decorated."""
-    cell = Cell(lab, "below")
-    assert noted(cell, sender, "below.note", {}) == [cell.url]
-
-
 def test_headers_of_the_users_own_do_not_stop_it(lab: Lab) -> None:
     """A child that is sent with headers of another kind sees the request too."""
     cell = Cell(lab, "below")
@@ -50,23 +43,6 @@ def test_a_header_of_its_own_wins(lab: Lab) -> None:
     cell, other = Cell(lab, "below"), Cell(lab, "below")
     options = {"headers": other.headers()}
     assert noted(cell, "below.send", "below.note", options) == [other.url]
-
-
-def test_an_empty_header_sends_a_task_without_a_request(lab: Lab) -> None:
-    """A task can keep its request to itself."""
-    cell = Cell(lab, "below")
-    options = {"headers": {"flask_task_context": ""}}
-    assert noted(cell, "below.send", "below.note", options) == ["app context"]
-
-
-def test_an_empty_header_wins_in_a_view_too(lab: Lab) -> None:
-    """``apply_async_with_context`` leaves the caller's own header alone."""
-    cell = Cell(lab, "below")
-    own = {"flask_task_context": ""}
-    result = cell.visit(
-        lambda: apply_async_with_context(cell.task("where"), (1,), headers=own)
-    )
-    assert cell.seen(result, 1) == [ways.APP]
 
 
 def test_what_the_task_changed_travels_on(lab: Lab) -> None:

@@ -24,46 +24,8 @@ from tests.conftest import Shop
 HERE = "http://localhost/item/3"
 
 
-def test_eager_inside_a_live_request_is_the_callers_own(plain_shop: Shop) -> None:
-    """Same ``request``, same ``g``, no hooks, no teardown: the view goes on untouched."""
-    app, events = plain_shop.flask, []
-    app.after_request(lambda response: events.append("after") or response)  # type: ignore
-    app.teardown_request(lambda error: events.append("teardown"))
-
-    @with_request_context(before_request=True)
-    def task() -> None:
-        events.append(request._get_current_object())  # type: ignore[attr-defined]
-        g.seen = "by the task"
-
-    celery_task = plain_shop.task(task, name="eager")
-
-    def view() -> t.Any:
-        task()
-        celery_task.apply()
-        celery_task.apply(headers={"flask_task_context": "broken"})
-        events.append("view")
-        return request._get_current_object(), g.seen  # type: ignore[attr-defined]
-
-    own, seen = plain_shop.visit(view)
-    assert events == [own, own, own, "view", "after", "teardown"]
-    assert seen == "by the task"
-
-
-def test_always_eager_inside_a_live_request(plain_shop: Shop) -> None:
-    """``task_always_eager`` runs a task that was sent with its context in place."""
-    plain_shop.celery.conf.task_always_eager = True
-
-    def view() -> t.Any:
-        g.tenant = "x"
-        own = delay_with_context(plain_shop.tasks["shop.see"]).get()
-        return own["tenant"], own["url"]
-
-    assert plain_shop.visit(view) == ("x", HERE)
-
-
 def test_a_direct_call_runs_in_what_is_active(plain_shop: Shop) -> None:
     """A call is a call: an active app context is used, with its ``g``."""
-    task = plain_shop.tasks["shop.see"]
 
     @with_request_context
     def read() -> t.Any:
@@ -72,48 +34,6 @@ def test_a_direct_call_runs_in_what_is_active(plain_shop: Shop) -> None:
     with plain_shop.flask.app_context():
         g.mark = "outer"
         assert read() == "outer"
-    assert plain_shop.visit(lambda: task()["url"]) == HERE
-
-
-def test_eager_with_a_context_in_its_headers_outside_a_request(
-    plain_shop: Shop,
-) -> None:
-    """``apply(headers=...)`` in a shell or a test opens that request."""
-    init_app(plain_shop.flask)
-    headers = plain_shop.capture()
-    assert plain_shop.tasks["shop.where"].apply(headers=headers).get() == HERE
-    assert plain_shop.tasks["above.where"].apply(headers=headers).get() == HERE
-    assert plain_shop.tasks["shop.where"].apply().get() == "app context"
-
-
-def test_an_empty_header_means_no_context(plain_shop: Shop) -> None:
-    """``headers={"flask_task_context": ""}`` sends a message without one."""
-    init_app(plain_shop.flask)
-    result = plain_shop.tasks["shop.where"].apply(headers={"flask_task_context": ""})
-    assert result.get() == "app context"
-
-
-def test_the_messages_request_wins_over_whatever_is_pushed(working_shop: Shop) -> None:
-    """In a worker, a message with a context opens that request, always."""
-
-    def view() -> t.Any:
-        return delay_with_context(working_shop.tasks["shop.where"])
-
-    assert working_shop.visit(view).get(timeout=30) == HERE
-
-
-@pytest.mark.parametrize("kind", ["shop", "above"])
-def test_a_broken_context_fails_the_task_and_the_worker_lives_on(
-    working_shop: Shop, kind: str
-) -> None:
-    """The body does not run; the next task does."""
-    task = working_shop.tasks[f"{kind}.where"]
-    headers = working_shop.capture()
-    broken = headers["flask_task_context"].replace("item", "itam")
-    failed = task.apply_async(headers={"flask_task_context": broken})
-    with pytest.raises(BadContext, match="its signature is wrong"):
-        failed.get(timeout=30)
-    assert task.apply_async(headers=headers).get(timeout=30) == HERE
 
 
 def traced(shop: Shop, name: str, headers: t.Any) -> t.Any:
@@ -294,12 +214,6 @@ def test_restore_context_is_the_other_half_of_capture_context(
     assert calls == []
 
 
-def test_outside_a_request_there_is_nothing_to_send(working_shop: Shop) -> None:
-    """``delay_with_context`` outside a request is ``delay``."""
-    result = delay_with_context(working_shop.tasks["shop.where"])
-    assert result.get(timeout=30) == "app context"
-
-
 def test_the_callers_headers_are_sent_as_celery_sends_them(plain_shop: Shop) -> None:
     """Those of a signature, or those of the call in their place."""
     plain_shop.celery.conf.task_always_eager = True
@@ -315,19 +229,3 @@ def test_the_callers_headers_are_sent_as_celery_sends_them(plain_shop: Shop) -> 
 
     own = {"a": "1", "b": "1"}
     assert plain_shop.visit(view) == [{"b": "2"}, own, own]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "instead"),
-    [
-        (shop.add, "put '@app.task'"),
-        (None, "pass a task, a signature or a canvas"),
-        ("shop.add", "pass the task and then its arguments, not what a call of it"),
-    ],
-)
-def test_what_is_not_a_task_is_refused_where_it_is_sent(
-    wrong: t.Any, instead: str
-) -> None:
-    """Passing a plain function says which decorator is missing."""
-    with pytest.raises(TypeError, match=f"is not a Celery task: {instead}"):
-        delay_with_context(wrong)
