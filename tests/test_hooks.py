@@ -146,19 +146,6 @@ def test_ignore_is_a_normal_end_in_this_process_too(plain_shop: Shop) -> None:
     assert calls == ["after"]
 
 
-def test_no_after_request_functions_after_an_exception(plain_shop: Shop) -> None:
-    """A body that raises has no response to work on."""
-    calls: list[str] = []
-    plain_shop.flask.after_request(lambda response: calls.append("after") or response)  # type: ignore
-
-    def body() -> None:
-        raise ValueError("body")
-
-    with pytest.raises(ValueError, match="body"):
-        run(plain_shop, body)
-    assert calls == ["after"]
-
-
 def test_before_request_loads_what_the_view_had(plain_shop: Shop) -> None:
     """URL value preprocessors, then before-request functions: the tutorial's g.user."""
     app, calls = plain_shop.flask, []
