@@ -177,10 +177,10 @@ class Worker:
                     **(environ or {}),
                 },
             )
-        self.wait_for(" ready.", 60)
+        self.wait_for(" ready.")
         self.running.append(self)
 
-    def wait_for(self, text: str, seconds: float = 20) -> None:
+    def wait_for(self, text: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.log.read_text(errors="replace"):
             if self.process.poll() is not None or time.monotonic() > deadline:

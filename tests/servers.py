@@ -58,7 +58,7 @@ def serving_apart(
         yield _port(process, log)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _port(process: subprocess.Popen[bytes], log: Path) -> int:

@@ -74,7 +74,7 @@ def flask_run(module: str, log: Path, environ: dict[str, str]) -> t.Iterator[str
         yield found[0]
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @contextlib.contextmanager

@@ -317,7 +317,7 @@ def test_an_exit_ends_a_solo_worker(
     with working(tmp_path, "--pool=solo") as (celery, worker):
         headers = interrupts.capture(app, "broken", "body", kind)
         celery.tasks["work"].apply_async(headers=headers)
-        assert worker.process.wait(20) != 0
+        assert worker.process.wait(60) != 0
     assert (tmp_path / "notes").read_text() == f"/broken {kind}\n"
 
 

@@ -46,7 +46,7 @@ def held() -> t.Iterator[tuple[Shop, threading.Event, threading.Event]]:
 
     def hold() -> None:
         started.set()
-        let_go.wait(20)
+        let_go.wait(60)
 
     held.task(hold, name="hold")
     init_app(held.flask)
@@ -69,8 +69,8 @@ def test_a_message_in_the_name_of_one_that_the_worker_has(
         return delay_with_context(chord([held_shop.tasks["hold"].si()], end))
 
     result = held_shop.visit(view)
-    assert started.wait(20)
+    assert started.wait(60)
     names["message"] = result.parent.results[0].id
     child = where.apply_async(parent_id=names[of])
     let_go.set()
-    assert child.get(timeout=20) == (HERE if of == "message" else "app context")
+    assert child.get(timeout=60) == (HERE if of == "message" else "app context")

@@ -134,8 +134,8 @@ class Cell:
 
 
 def lines_of(path: Path, count: int) -> list[str]:
-    """The file's lines, when there are so many of them, or after 20 seconds."""
-    deadline = time.monotonic() + 20
+    """The file's lines, when there are so many of them, or after 60 seconds."""
+    deadline = time.monotonic() + 60
     lines: list[str] = []
     while len(lines) < count and time.monotonic() < deadline:
         time.sleep(0.02)
