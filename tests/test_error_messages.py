@@ -1041,7 +1041,9 @@ def test_what_is_said(message: Message) -> None:
 
 
 @pytest.mark.parametrize("when", ["later", "never"])
-@pytest.mark.parametrize(("config", "error", "text"), WRONG, ids=str)
+@pytest.mark.parametrize(
+    ("config", "error", "text"), WRONG, ids=[str(config) for config, *_ in WRONG]
+)
 def test_a_setting_is_checked_when_it_is_used(
     config: dict[str, t.Any], error: type[Exception], text: str, when: str
 ) -> None:
@@ -1059,8 +1061,6 @@ def test_a_setting_is_checked_when_it_is_used(
 
 SOURCE = Path(flask_task_context.__file__)
 TREE = ast.parse(SOURCE.read_text())
-#: What a key is derived for, and three errors that are not shown: the user meets the
-#: BadContext that is raised in their place.
 #: Of the key's derivation, of errors that become a ``BadContext``, and what
 #: ``test_what_travels.py`` and the workers below look at.
 NOT_SAID = {
