@@ -18,6 +18,7 @@ import flask
 import flask.globals
 import kombu
 import pytest
+import sqlalchemy
 from celery import Celery
 from kombu.exceptions import OperationalError
 from waitress import wasyncore
@@ -33,6 +34,7 @@ BROKERS = {
         "CELERY_TEST_AMQP_URL", "amqp://guest:guest@localhost//"
     ),
 }
+POSTGRESQL = os.environ.get("CELERY_TEST_POSTGRESQL_URL", "postgresql+psycopg://")
 
 #: How Flask says so; since 3.2 otherwise where there is an app context.
 NO_REQUEST = "(Working outside of request context|There is no request in this context)"
@@ -102,6 +104,22 @@ def broker_url(name: str) -> str:
     except OperationalError as error:
         missing(f"no {name} at its standard port or CELERY_TEST_*_URL: {error}")
     return BROKERS[name]
+
+
+@contextlib.contextmanager
+def postgresql_url() -> t.Iterator[str]:
+    """The URL of a new schema on PostgreSQL, where there is one."""
+    engine = sqlalchemy.create_engine(POSTGRESQL, poolclass=sqlalchemy.NullPool)
+    schema = f"test_{uuid.uuid4().hex[:12]}"
+    try:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.schema.CreateSchema(schema))
+    except sqlalchemy.exc.DBAPIError as error:
+        missing(f"no PostgreSQL to make a schema in: {error.orig}")
+    url = engine.url.update_query_dict({"options": f"-csearch_path={schema}"})
+    yield url.render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.schema.DropSchema(schema, cascade=True))
 
 
 def celery_settings(broker: str, folder: Path) -> dict[str, t.Any]:

@@ -7,20 +7,15 @@ test has a schema of its own.
 
 from __future__ import annotations
 
-import os
 import typing as t
-import uuid
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 
-from tests.conftest import missing
+from tests.conftest import postgresql_url
 from tests.integrations.apps import flask_sqlalchemy
 from tests.integrations.conftest import Open
 from tests.integrations.conftest import Site
-
-POSTGRESQL = os.environ.get("CELERY_TEST_POSTGRESQL_URL", "postgresql+psycopg://")
 
 
 @pytest.fixture
@@ -30,17 +25,8 @@ def sqlite(tmp_path: Path) -> str:
 
 @pytest.fixture
 def postgresql() -> t.Iterator[str]:
-    engine = sqlalchemy.create_engine(POSTGRESQL, poolclass=sqlalchemy.NullPool)
-    schema = f"test_{uuid.uuid4().hex[:12]}"
-    try:
-        with engine.begin() as connection:
-            connection.execute(sqlalchemy.schema.CreateSchema(schema))
-    except sqlalchemy.exc.DBAPIError as error:
-        missing(f"no PostgreSQL to make a schema in: {error.orig}")
-    url = engine.url.update_query_dict({"options": f"-csearch_path={schema}"})
-    yield url.render_as_string(hide_password=False)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.schema.DropSchema(schema, cascade=True))
+    with postgresql_url() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

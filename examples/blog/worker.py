@@ -1,8 +1,0 @@
-"""What the worker loads: ``celery -A examples.blog.worker worker``."""
-
-from __future__ import annotations
-
-from . import create_app
-
-flask_app = create_app()
-celery_app = flask_app.extensions["celery"]
