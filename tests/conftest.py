@@ -56,7 +56,15 @@ THOROUGH = {
     "test_types.py",
 }
 #: Begun first, since one process runs all of a file.
-LONGEST = ("test_rules.py", "test_readme.py", "test_examples.py", "test_body.py")
+LONGEST = (
+    "test_rules.py",
+    "test_readme.py",
+    "test_newer_celery.py",
+    "test_examples.py",
+    "test_meetings.py",
+    "test_body.py",
+    "test_interrupts.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,8 +90,28 @@ def pytest_collection_modifyitems(
 
     items.sort(key=place)
     if not runs_all(config):
-        config.hook.pytest_deselected(items=[item for item in items if thorough(item)])
+        left = [item for item in items if thorough(item)]
+        LEFT_OUT.append(len(left))
+        config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if not thorough(item)]
+
+
+LEFT_OUT: list[int] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # One of pytest-xdist's processes.
+        session.config.workeroutput["left_out"] = LEFT_OUT
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: t.Any) -> None:
+    LEFT_OUT[:] = getattr(node, "workeroutput", {}).get("left_out", LEFT_OUT)
+
+
+def pytest_terminal_summary(terminalreporter: t.Any) -> None:
+    for count in LEFT_OUT:
+        terminalreporter.write_line(f"{count} more tests run with make test-all.")
 
 
 # -- brokers, workers, shops ---------------------------------------------------------
