@@ -247,8 +247,7 @@ def watch(
                     assert time.monotonic() < deadline, [e["type"] for e in events]
                     time.sleep(0.05)
             finally:
-                worker.process.kill()  # solo on RabbitMQ takes 10 seconds to stop
-                worker.stop()
+                worker.kill()
         files = (folder / "results").iterdir()
         text = log.read_text()
         return {

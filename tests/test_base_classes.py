@@ -63,7 +63,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Site]:
     )
     app = bases.create_celery(**settings)
     yield Site(bases.create_app(), app, folder / "notes")
-    worker.stop()
+    worker.kill()
     drop_queue(app)
 
 

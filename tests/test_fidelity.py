@@ -501,7 +501,7 @@ def observer(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[t.Any]:
     app = Celery("observed", set_as_current=False)
     app.conf.update(conf)
     yield app.task(observe, name="observed.observe", shared=False)
-    worker.stop()
+    worker.kill()
     app.close()
 
 

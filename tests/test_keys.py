@@ -65,8 +65,7 @@ def working(
     try:
         yield app, worker
     finally:
-        worker.process.kill()  # solo on RabbitMQ takes 10 seconds to stop
-        worker.stop()
+        worker.kill()
         drop_queue(app)
 
 

@@ -61,7 +61,7 @@ def running(
         environ={"NOTES": str(folder / "notes"), "PUSHED": pushed},
     )
     yield settings, folder / "notes"
-    worker.stop()
+    worker.kill()
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_another_worker_takes_over_with_the_context(
         path = str(cell.notes)
         cell.visit(lambda: delay_with_context(cell.task("stall_once"), path))
         assert cell.noted(1) == [cell.url]
-        ways.kill(lab.worker)
+        lab.worker.kill()
         time.sleep(1.1 if conf else 0)
         lab.worker = ways.start_worker(lab.settings, tmp_path)
         assert cell.noted(2) == [cell.url] * 2

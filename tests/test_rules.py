@@ -66,7 +66,7 @@ def test_every_cell_follows_the_rules(
             + "\n".join(f"{name}: {both}" for name, both in wrong.items())
         )
     finally:
-        running.stop()
+        running.kill()
         drop_queue(app)
 
 

@@ -55,7 +55,7 @@ def typed_shop(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Shop]:
     worker = secrecy.start_worker(settings, folder / "worker.log")
     made = secrecy.make_shop(settings)
     yield made
-    worker.stop()
+    worker.kill()
     drop_queue(made.celery)
 
 

@@ -11,9 +11,7 @@ import contextlib
 import datetime
 import functools
 import itertools
-import os
 import shutil
-import signal
 import tempfile
 import time
 import typing as t
@@ -644,7 +642,7 @@ def close_lab(lab: Lab) -> None:
 
 def close(lab: Lab) -> None:
     """End the worker and every connection of the sending process."""
-    kill(lab.worker)
+    lab.worker.kill()
     for app in (lab.celery, *lab.variants.values()):
         if app.conf.result_backend.startswith("redis"):
             app.backend.result_consumer.stop()
@@ -653,13 +651,6 @@ def close(lab: Lab) -> None:
             app.backend.client.connection_pool.disconnect()
     drop_queue(lab.celery)
     lab.close()
-
-
-def kill(worker: Worker) -> None:
-    """A warm shutdown would take seconds; nothing is left to be finished."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker.process.pid, signal.SIGKILL)
-    worker.stop()
 
 
 if __name__ == "__main__":
