@@ -63,6 +63,17 @@ def test_what_was_pushed_before_the_message_began_is_nobodys(
     assert traced(plain_shop, f"{kind}.where", None).retval == "app context"
 
 
+def test_another_apps_context_that_was_pushed_is_nobodys(plain_shop: Shop) -> None:
+    """The one registered app serves the message, with and without a request."""
+    init_app(plain_shop.flask)
+    body = with_request_context(lambda: flask.current_app.name)
+    plain_shop.task(body, name="named")
+    headers = plain_shop.capture()
+    with flask.Flask("another").app_context():
+        assert traced(plain_shop, "named", None).retval == "shop"
+        assert traced(plain_shop, "named", headers).retval == "shop"
+
+
 @pytest.mark.parametrize("with_request", [True, False])
 def test_a_task_that_calls_itself_stays_in_its_request(
     plain_shop: Shop, with_request: bool
