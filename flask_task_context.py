@@ -295,8 +295,9 @@ def restore_context(
     if headers and (type(headers) is not dict or _HEADER not in headers):
         _check_headers(headers)
     header = _header_of(headers)
-    if header is None and headers:
-        header = _header_received(headers.get("id"))
+    # Whole headers of a message have an id too, which its sender may choose.
+    if header is None and headers and set(headers) == {"id"}:
+        header = _header_received(headers["id"])
     return _open(_Carried(header), app)
 
 
@@ -1489,9 +1490,9 @@ class _Carried:
         self.missing: dict[str, list[str]] = {}
         #: Whether what it has opened is closed.
         self.ended = False
+        #: In its place while hooks and teardown functions run.
+        self.silence: _Carried | None = None
 
-
-_SILENT = _Carried(None)
 
 #: On the contexts that a message has opened and closed: a thread that was begun there
 #: has them still, where Python lets threads inherit.
@@ -1530,25 +1531,29 @@ def _send(send: t.Callable[[], R], own: t.Any) -> R:
     outer, context = _current(), _request_context()
     if own is None:
         own = _capture(context) if context else _inherited() or ""
-    _carried.set(_Carried(own, context, outer.message_id if outer else None))
+    sending = _Carried(own, context, outer.message_id if outer else None)
+    _carried.set(sending)
     del own  # An error report would write it out.
     try:
         return send()
     finally:
+        sending.ended = True
         _carried.set(outer)
 
 
 def _inherited() -> t.Any:
     """What a message carries that is sent here with no word of a context: the nearest
     of the live request and the message that is being worked on. "" for none, and
-    ``None`` where neither is there."""
+    ``None`` where neither is there: then its parent may be in this worker."""
     carried, context = _current(), _request_context()
     if _is_silent():
         return ""
     if carried is not None and carried.request is (context and context.request):
         return carried.header
     if context is None:
-        return _header_in(_current_message())
+        message = _current_message()
+        header = _header_in(message)
+        return "" if header is None and message is not None else header
     return _capture(context) if _settings(context.app).auto else ""
 
 
@@ -1787,7 +1792,7 @@ def _opening(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
         active = None if asked else _app_context()
         if active is not None and active.app == app:
             return contextlib.nullcontext()
-        return _Opened(app, carried if asked else _current())
+        return _Opened(app, carried if asked else None)
     sealed = _Sealed(carried.header)
     app = _find_app(option, sealed.app_name, asked=asked)
     settings = _settings(app)
@@ -1908,6 +1913,7 @@ class _Opened:
         snapshot: dict[str, t.Any] | None = None,
     ) -> None:
         self.app, self.carried, self.snapshot = app, carried, snapshot or {}
+        self.silence, self.entered = _Carried(None), False
         self.context: t.Any = None
         # Without one of its own, the request would share an active app context's ``g``.
         own = snapshot is None or not _MERGED
@@ -1924,19 +1930,26 @@ class _Opened:
             request.data = b""
 
     def __enter__(self) -> t.Any:
-        self.outer = _current()
-        if self.outer and self.carried and self.carried.message_id is None:
-            self.carried.message_id = self.outer.message_id
-        _carried.set(_SILENT)
+        if self.entered:
+            raise RuntimeError(
+                "This context was entered before: call 'restore_context' for each time."
+            )
+        self.entered, self.outer = True, _current()
+        carried = self.carried or self.outer
+        if self.carried is not None:
+            self.carried.silence = self.silence
+            if self.outer is not None and self.carried.message_id is None:
+                self.carried.message_id = self.outer.message_id
+        _carried.set(self.silence)
         try:
             if self.around is not None:  # pragma: no branch - Flask 3.2
                 self.around.push()
             if self.snapshot:
                 self._push()
         except BaseException:
-            _carried.set(self.outer)
+            self._end()
             raise
-        _carried.set(self.carried)
+        _carried.set(carried)
         return self.context
 
     def _push(self) -> None:
@@ -1954,15 +1967,18 @@ class _Opened:
     def __exit__(
         self, kind: t.Any, error: BaseException | None, traceback: t.Any
     ) -> None:
-        _carried.set(_SILENT)
+        _carried.set(self.silence)
         try:
             self._pop(None if isinstance(error, Ignore) else error)
         finally:
-            _carried.set(self.outer)
-            for context in filter(None, (self.context, self.around)):
-                setattr(context, _ENDED, True)
-            if self.carried is not None and self.carried is not self.outer:
-                self.carried.ended = True
+            self._end()
+
+    def _end(self) -> None:
+        _carried.set(self.outer)
+        for context in filter(None, (self.context, self.around)):
+            setattr(context, _ENDED, True)
+        for carried in filter(None, (self.carried, self.silence)):
+            carried.ended = True
 
     def _pop(self, error: BaseException | None) -> None:
         try:
@@ -2021,9 +2037,12 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
         if opens is None:
             return body(*args, **kwargs)
         bound = functools.partial(body, *args, **kwargs)
+        # Around a base class, the options of the task's own body are nearer.
+        task = _innermost_task()
+        beneath = _mark_of(task) if args and args[0] is task else None
         # A copy, so that nothing stays pushed whatever ends the task: a soft time
         # limit can strike between any two steps.
-        return _copied_context().run(_work, bound, opens, options)
+        return _copied_context().run(_work, bound, opens, beneath or options)
 
     # Celery reads the arguments to check from this, and not from __wrapped__: so what
     # a decorator below gives is not asked for.
@@ -2031,6 +2050,11 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
     run.__signature__ = signature  # type: ignore[attr-defined]
     setattr(run, _MARK, options)
     return run
+
+
+def _mark_of(task: t.Any) -> _Options | None:
+    """The options of its own body."""
+    return getattr(getattr(task, _body_attribute(task)), _MARK, None)
 
 
 def _opens(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
@@ -2061,9 +2085,8 @@ def _is_asked_for(options: _Options, message: Context) -> bool:
     task = _innermost_task()
     if task is None or message not in task.request_stack.stack:
         return False
-    bodies = [getattr(task, _body_attribute(task))]
-    bodies += [vars(kind).get("__call__") for kind in type(task).__mro__]
-    return options in [getattr(body, _MARK, None) for body in bodies]
+    calls = [vars(kind).get("__call__") for kind in type(task).__mro__]
+    return options in [_mark_of(task), *(getattr(call, _MARK, None) for call in calls)]
 
 
 def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.Any:
@@ -2113,7 +2136,8 @@ def _changes_of(context: t.Any) -> t.Callable[[], set[t.Any]]:
 
 def _warn_of_session(body: t.Any) -> None:
     """Once for each task, at its function."""
-    function, task = inspect.unwrap(body.func), _innermost_task()
+    task = _innermost_task()
+    function = _function_of(task) if task else inspect.unwrap(body.func)
     name = task.name if task else function.__qualname__
     if name in _warned:
         return
@@ -2159,7 +2183,7 @@ def _explain(error: Exception, missing: dict[str, list[str]]) -> None:
 @contextlib.contextmanager
 def _silence() -> t.Iterator[None]:
     outer = _current()
-    _carried.set(_SILENT)
+    _carried.set(outer and outer.silence)
     yield
     # Not in a ``finally``: a generator that a soft time limit has left would set it when
     # it is closed, maybe in another task's context.
@@ -2243,6 +2267,8 @@ def _decorate(task: t.Any, options: _Options) -> t.Any:
             f"{task!r} is no function and no task: name an app with"
             " '@with_request_context(app=...)'."
         )
+    elif isinstance(task, staticmethod | classmethod):
+        return type(task)(_wrap(task.__func__, options))
     elif callable(task) and not inspect.isclass(task):
         return _wrap(task, options)
     else:
@@ -2280,26 +2306,35 @@ def _decorate_class(task: t.Any, options: _Options) -> None:
     ``run``, that is opened once all the same."""
     if task is Task:
         raise TypeError(f"{task!r} is Celery's own: decorate a subclass of it.")
-    call, has_run = task.__call__, task.run is not Task.run
-    inherited = hasattr(call, _MARK) and "__call__" not in vars(task)
-    if call is Task.__call__ and not has_run:
-        task.__call__ = _wrap(_call_for(task), options)
-    elif call is not Task.__call__ and not (inherited and has_run):
-        task.__call__ = _wrap(call, options)
-    if has_run:
-        _decorate_body(task, options)
+    run = inspect.getattr_static(task, "run")
+    inherited = "__call__" not in vars(task) and hasattr(task.__call__, _MARK)
+    if task.__call__ is Task.__call__:
+        task.__call__ = _call_of_its_own(task, options)
+    elif not inherited or task.run is Task.run:
+        task.__call__ = _wrap(task.__call__, options)
+    if task.run is not Task.run:
+        kept = isinstance(run, staticmethod | classmethod)
+        task.run = _decorate(run, options) if kept else _wrap(task.run, options)
+
+
+def _call_of_its_own(base: t.Any, options: _Options) -> t.Callable[..., t.Any]:
+    """Of a base class without one. A body that is decorated opens its request itself:
+    beneath autoretry, so that teardown functions see the error."""
+    bare = _call_for(base)
+    opens = _wrap(bare, options)
+
+    @functools.wraps(opens)
+    def call(self: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        return (bare if _mark_of(self) else opens)(self, *args, **kwargs)
+
+    return call
 
 
 def _decorate_task(task: t.Any, options: _Options) -> None:
     """Where the same task is defined again, Celery gives the one that it has."""
-    mark = getattr(getattr(task, _body_attribute(task)), _MARK, None)
-    if mark != options:
-        _decorate_body(task, options)
-
-
-def _decorate_body(task: t.Any, options: _Options) -> None:
-    name = _body_attribute(task)
-    setattr(task, name, _wrap(getattr(task, name), options))
+    if _mark_of(task) != options:
+        name = _body_attribute(task)
+        setattr(task, name, _wrap(getattr(task, name), options))
 
 
 def _decorate_copies(
@@ -2418,14 +2453,16 @@ def _call_for(base: t.Any) -> t.Callable[..., t.Any]:
     tells the first call. Gone, eager tasks of such a base find no ``self.request``."""
 
     def call(self: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
-        message = self.request_stack.top
-        if message is None or not message.is_eager or message._protected:
-            return super(base, self).__call__(*args, **kwargs)
+        message, following = self.request_stack.top, super(base, self).__call__
+        eager = message is not None and message.is_eager and not message._protected
+        if not eager or following.__func__ is not Task.__call__:
+            return following(*args, **kwargs)
         message._protected = 1
         return self.run(*args, **kwargs)
 
     # One of Celery's own module would be passed over.
-    call.__module__ = base.__module__
+    call.__module__, call.__name__ = base.__module__, "__call__"
+    call.__qualname__ = f"{base.__qualname__}.__call__"
     return call
 
 

@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 from celery import Task
 
+from flask_task_context import RequestRefused
 from flask_task_context import capture_context
 from flask_task_context import init_app
 from flask_task_context import with_request_context
@@ -155,6 +156,78 @@ def test_a_task_class_of_a_decorated_base(site: Site) -> None:
     task = bases.create_celery().register_task(Order())
     result = task.apply(headers=site.headers)
     assert result.get() == [HERE, ["a"], "/item"]
+
+
+def path() -> str:
+    return flask.request.path
+
+
+class Timed(Task):  # type: ignore[misc]
+    def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        return ["timed", super().__call__(*args, **kwargs)]
+
+
+def test_a_bare_base_class_before_another(site: Site) -> None:
+    """The ``__call__`` of the next class is called, eagerly too."""
+
+    class Both(bases.Bare, Timed): ...
+
+    task = bases.create_celery().task(path, base=Both, name="both", shared=False)
+    with site.app.test_request_context("/item"):
+        assert task() == ["timed", "/item"]
+    assert task.apply(headers=site.headers).get() == ["timed", "/item"]
+
+
+@with_request_context
+class Runs(Task):  # type: ignore[misc]
+    """With a ``run`` that its tasks override."""
+
+    def run(self) -> t.NoReturn:
+        raise NotImplementedError
+
+
+@with_request_context
+class Static(Task):  # type: ignore[misc]
+    name = "static"
+
+    @staticmethod
+    def run() -> str:
+        return flask.request.path
+
+
+class StaticBelow(Task):  # type: ignore[misc]
+    name = "static below"
+
+    @with_request_context
+    @staticmethod
+    def run() -> str:
+        return flask.request.path
+
+
+@pytest.mark.parametrize("how", ["overrides", "base", "static", "static below"])
+def test_a_class_with_a_run(site: Site, how: str) -> None:
+    """What overrides it runs in the request, and a ``run`` without ``self`` does."""
+    celery = bases.create_celery()
+    if how == "overrides":
+        run = {"name": "overrides", "run": lambda self: flask.request.path}
+        task = celery.register_task(type("Overrides", (Runs,), run)())
+    elif how == "base":
+        task = celery.task(path, base=Runs, name=how, shared=False)
+    else:
+        task = celery.register_task(Static() if how == "static" else StaticBelow())
+    assert task.apply(headers=site.headers).get() == "/item"
+
+
+@pytest.mark.parametrize("base", [bases.Queues, bases.Bare])
+def test_the_options_of_the_body_are_nearer(site: Site, base: t.Any) -> None:
+    """A body that asks for before-request functions gets them, whatever its base says."""
+    app = bases.create_app()
+    init_app(app)
+    app.before_request(lambda: flask.abort(403) if celery.current_task else None)
+    body = with_request_context(before_request=True)(path)
+    task = bases.create_celery().task(body, base=base, name="asks", shared=False)
+    with pytest.raises(RequestRefused, match="aborted the task's request with"):
+        task.apply(headers=site.headers).get()
 
 
 def test_what_is_no_base_class() -> None:

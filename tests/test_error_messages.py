@@ -976,7 +976,20 @@ MAPPING = (
     " it."
 )
 
+def entered_twice() -> None:
+    restored = restore_context({"flask_task_context": header_of()}, SHOP.flask)
+    for _ in range(2):
+        with restored:
+            pass
+
+
 WITH_OTHER_QUEUES = [
+    Message(
+        "entered twice",
+        entered_twice,
+        RuntimeError,
+        "This context was entered before: call 'restore_context' for each time.",
+    ),
     Message(
         "task.request for its headers",
         restoring(lambda: Context(headers={HEADER: header_of()})),

@@ -19,6 +19,7 @@ from flask import request
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from tests.conftest import Shop
+from tests.test_what_the_task_sees import traced
 
 HERE = "http://localhost/item/3"
 
@@ -74,3 +75,22 @@ def test_a_message_in_the_name_of_one_that_the_worker_has(
     child = where.apply_async(parent_id=names[of])
     let_go.set()
     assert child.get(timeout=60) == (HERE if of == "message" else "app context")
+
+
+def test_a_task_carries_nothing_of_its_parent(
+    held: tuple[Shop, threading.Event, threading.Event],
+) -> None:
+    """A message without a request, in the name of one that the worker has, gets none by
+    sending itself again, as a retry does."""
+    held_shop, started, let_go = held
+    parent = held_shop.visit(lambda: delay_with_context(held_shop.tasks["hold"]))
+    assert started.wait(60)
+
+    def again() -> t.Any:
+        return held_shop.tasks["shop.where"].apply_async(parent_id=parent.id).id
+
+    held_shop.task(again, name="again")
+    child = traced(held_shop, "again", None).retval
+    let_go.set()
+    result = held_shop.celery.AsyncResult(child)
+    assert result.get(timeout=60, disable_sync_subtasks=False) == "app context"
