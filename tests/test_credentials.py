@@ -260,6 +260,7 @@ def test_a_field_with_a_credential_stays_out(
             assert KEPT in repr(arrived), name
             assert name not in request.form
             assert name not in request.files
+            assert not is_form or request.data == b""  # As in the view.
 
 
 @pytest.mark.parametrize("encode", ENCODINGS)

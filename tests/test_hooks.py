@@ -20,6 +20,8 @@ from flask_task_context import with_request_context
 from tests.conftest import Shop
 from tests.test_canvas import messages
 
+PARTS = ("before", "after", "teardown")
+
 
 def run(shop: Shop, body: t.Callable[[], t.Any], **options: t.Any) -> t.Any:
     """Run ``body`` as a task in a request that was captured before."""
@@ -108,10 +110,14 @@ def test_an_app_has_its_own_response_class_and_it_is_closed(plain_shop: Shop) ->
 
 
 @pytest.mark.parametrize(
-    "hook", ["before_request", "after_request", "teardown_request"]
+    ("hook", "place"),
+    [
+        *((f"{part}_request", "http://localhost/item/3") for part in PARTS),
+        ("teardown_appcontext", "app context"),
+    ],
 )
 def test_what_a_hook_sends_from_a_task_carries_no_request(
-    plain_shop: Shop, hook: str
+    plain_shop: Shop, hook: str, place: str
 ) -> None:
     """In none of the ways to send; and a task that it calls runs as it is."""
     app, where = plain_shop.flask, plain_shop.tasks["shop.where"]
@@ -128,7 +134,7 @@ def test_what_a_hook_sends_from_a_task_carries_no_request(
 
     getattr(app, hook)(send)
     run(plain_shop, lambda: None, before_request=True)
-    assert seen == [[{}, "http://localhost/item/3"]]
+    assert seen == [[{}, place]]
     sent = messages(plain_shop.celery)
     assert len(sent) == 3
     assert all("flask_task_context" not in message.headers for message in sent)
@@ -242,6 +248,28 @@ def test_a_task_changes_only_its_copy_of_the_session(plain_shop: Shop) -> None:
         result = task.apply(headers=headers).get()
     assert result == {"more": 2, "x": 3, "_permanent": True}
     assert saved == [{"cart": 1}]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_hooks_see_whether_one_of_them_has_changed_the_session(
+    plain_shop: Shop, changed: bool
+) -> None:
+    """The copy itself, which nobody has changed, is not modified."""
+    seen: list[bool] = []
+
+    @plain_shop.flask.before_request
+    def change() -> None:
+        if current_task and changed:
+            session["more"] = 1
+
+    def note(response: flask.Response) -> flask.Response:
+        seen.append(session.modified)
+        return response
+
+    run(
+        plain_shop, lambda: flask.after_this_request(note) and None, before_request=True
+    )
+    assert seen == [changed]
 
 
 def test_an_app_without_a_secret_key_has_flasks_null_session(plain_shop: Shop) -> None:
