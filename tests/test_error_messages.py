@@ -976,6 +976,7 @@ MAPPING = (
     " it."
 )
 
+
 def entered_twice() -> None:
     restored = restore_context({"flask_task_context": header_of()}, SHOP.flask)
     for _ in range(2):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import typing as t
 
 import flask
 import pytest
+from celery.signals import before_task_publish
+from celery.signals import task_received
 from flask import request
 
 import flask_task_context
@@ -127,3 +130,59 @@ def test_a_task_that_sends_from_a_request(plain_shop: Shop, own: str | None) -> 
         queue = plain_shop.celery.amqp.queues["sends"](connection.default_channel)
         sent.append(queue.get(no_ack=True).headers["flask_task_context"])
     assert sent == [headers["flask_task_context"] if own is None else own]
+
+
+@pytest.mark.parametrize("where", ["a hook", "the body", "a call that sends"])
+def test_what_has_ended_is_nobodys(plain_shop: Shop, where: str) -> None:
+    """In context variables that were copied there, as a thread has them that was begun
+    there, nothing is sent in the visitor's name, and a new request is sent."""
+    copies: list[contextvars.Context] = []
+
+    def copy() -> None:
+        copies.append(contextvars.copy_context())
+
+    def body() -> None:
+        if where == "a hook":
+            flask.after_this_request(lambda response: copy() or response)  # type: ignore
+        else:
+            copy()
+
+    task = plain_shop.task(flask_task_context.with_request_context(body), name="copies")
+    init_app(plain_shop.flask)
+    if where == "a call that sends":
+        plain_shop.celery.conf.task_always_eager = True
+        plain_shop.visit(lambda: flask_task_context.delay_with_context(task))
+        plain_shop.celery.conf.task_always_eager = False
+    else:
+        task.apply(headers=plain_shop.capture()).get()
+
+    def later() -> list[t.Any]:
+        published: list[t.Any] = []
+
+        def note(headers: t.Any, **signal: t.Any) -> None:
+            published.append(headers.get("flask_task_context"))
+
+        before_task_publish.connect(note)
+        plain_shop.celery.send_task("any")
+        with plain_shop.flask.test_request_context("/new"):
+            headers = capture_context()
+        before_task_publish.disconnect(note)
+        with restore_context(headers, plain_shop.flask):
+            return [*published, request.path]
+
+    assert copies[0].run(later) == [None, "/new"]
+
+
+def test_an_id_among_other_headers_is_the_senders(plain_shop: Shop) -> None:
+    """By its id alone a message is found that this worker has."""
+
+    class Received:
+        id, request_dict = "1", plain_shop.capture()
+
+    received = Received()
+    task_received.send(None, request=received)
+    with restore_context({"id": "1"}, plain_shop.flask):
+        assert request.path == "/item/3"
+    for headers in ({"id": "1", "task": "x"}, {"id": "2"}, {"id": []}):
+        with restore_context(headers, plain_shop.flask):
+            assert not flask.has_request_context()
