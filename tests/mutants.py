@@ -153,7 +153,8 @@ def run(folder: Path, mutant: Mutant, timeout: float) -> str:
     """``killed``, and by what, or ``survived``."""
     (folder / MODULE).write_text(mutant.source)
     fast = [f"tests/test_{name}.py" for name in FAST.split()]
-    for files in ([*fast, "-m", "not thorough"], []):
+    several = ["-n3", "--dist=loadfile", "--no-loadscope-reorder"]
+    for files in ([*fast, "-m", "not thorough"], several):
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         process = subprocess.Popen(
             [*command, "--no-header", "--tb=no", "--timeout=100", *files],
