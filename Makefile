@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV = .venv
 STAMP = $(VENV)/$(1)/stamp
 
-.PHONY: help test test-all mutants demo demo-serve bench stress lint types audit tox clean
+.PHONY: help test test-all mutants docs docs-serve demo demo-serve bench stress lint types audit tox clean
 
 help:
 	@echo "make test        the tests that a change needs (about 4 minutes)"
 	@echo "make test-all    every test, with coverage, as CI runs them"
 	@echo "make mutants     break the module in places and see what tests notice (ARGS=\"--count 40 --seed 1\")"
+	@echo "make docs        build the documentation into build/docs"
+	@echo "make docs-serve  build it, and show it at http://localhost:8000"
 	@echo "make demo        run the main job: two visitors, a worker, two mails"
 	@echo "make demo-serve  leave the demo running, with a page to try by hand"
 	@echo "make bench       measure it beside the other ways, with targets (about 7 minutes)"
@@ -19,7 +21,7 @@ help:
 
 # $(1): name, $(2): what pip installs
 define environment
-$(call STAMP,$(1)): setup.cfg pyproject.toml $(wildcard */requirements.txt */*/requirements*.txt)
+$(call STAMP,$(1)): setup.cfg setup.py pyproject.toml $(wildcard */requirements.txt */*/requirements*.txt)
 	$(PYTHON) -m venv $(VENV)/$(1)
 	$(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 	touch $$@
@@ -27,6 +29,7 @@ endef
 
 $(eval $(call environment,test,-e '.[encryption]' -r tests/requirements.txt))
 $(eval $(call environment,dash,-e . -r tests/integrations/requirements-dash.txt))
+$(eval $(call environment,docs,-e . -r docs/requirements.txt))
 $(eval $(call environment,demo,-e . -r examples/requirements.txt))
 $(eval $(call environment,bench,-e '.[encryption]' -r benchmarks/requirements.txt))
 $(eval $(call environment,stress,-e '.[encryption]' -r stress/requirements.txt))
@@ -59,6 +62,13 @@ test-all: $(call STAMP,test) $(call STAMP,dash)
 
 mutants: $(call STAMP,test)
 	$(VENV)/test/bin/python -m tests.mutants $(ARGS)
+
+# Warnings are errors, and a link inside that leads nowhere is a warning.
+docs: $(call STAMP,docs)
+	$(VENV)/docs/bin/sphinx-build -W --keep-going -n -E -q docs build/docs
+
+docs-serve: docs
+	$(VENV)/docs/bin/python -m http.server --bind 127.0.0.1 --directory build/docs 8000
 
 demo: $(call STAMP,demo)
 	@$(VENV)/demo/bin/python -m examples.demo $(ARGS)

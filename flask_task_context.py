@@ -19,7 +19,7 @@ chosen parts of ``g`` are those of the visitor::
         return "", 202
 
 The request travels as one signed message header, never as an argument, and
-nothing on the Celery app is changed. The README says what travels, who can
+nothing on the Celery app is changed. The documentation says what travels, who can
 read it, and how each of Celery's ways to run a task behaves.
 """
 

@@ -1,7 +1,7 @@
 """How a task's code got where it is, what is pushed there, and what it does.
 
 ``test_rules.py`` sends each combination to a worker in a process of its own, and
-compares what is seen with the rules of docs/ways.md, which :func:`expected` states.
+compares what is seen with the rules of docs/reference/ways.md, which :func:`expected` states.
 """
 
 from __future__ import annotations

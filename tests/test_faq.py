@@ -1,4 +1,4 @@
-"""The errors of the README's FAQ, as they are really printed."""
+"""The errors of docs/troubleshooting.md, as they are really printed."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from tests.conftest import Worker
 from tests.conftest import celery_settings
 from tests.conftest import drop_queue
 
-README = (ROOT / "README.md").read_text()
-COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text()
-FAQ = README[README.index("## FAQ") : README.index("## Coming from")]
-QUESTIONS = re.findall(r"^### `(.*)`$", FAQ, re.M)
+COMING_FROM = (ROOT / "docs" / "how-to" / "coming-from.md").read_text()
+ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text()
+FAQ = (ROOT / "docs" / "troubleshooting.md").read_text()
+QUESTIONS = re.findall(r"^##+ `(.*)`$", FAQ, re.M)
 
 
 def is_answered(error: BaseException | str) -> bool:
-    """Whether a question of the FAQ is the beginning of what is printed."""
+    """Whether a question of the page is the beginning of what is printed."""
     printed = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     printed = " ".join(printed.split())
     patterns = [re.escape(question).replace(r"\.\.\.", ".*") for question in QUESTIONS]
@@ -175,7 +175,7 @@ def test_a_command_sends_no_request(lab: Lab) -> None:
 def test_links_on_one_host(lab: Lab) -> None:
     """``SERVER_NAME`` is the host of links in the view as in the task; without it, the
     visitor's is."""
-    assert "### Links in a task are not on the visitor's host" in FAQ
+    assert "# Links in a task are not on the visitor's host" in FAQ
     lab.flask.add_url_rule("/", "index", lambda: "")
     init_app(lab.flask)
 
@@ -196,7 +196,7 @@ def password() -> str:
 
 
 def test_a_field_that_stays_out(lab: Lab) -> None:
-    """The error is Werkzeug's, and its note the README's; both settings let it travel."""
+    """The error is Werkzeug's, and its note the documentation's; both settings let it travel."""
     init_app(lab.flask)
     task = lab.task(with_request_context(password))
 
@@ -216,7 +216,7 @@ def test_a_field_that_stays_out(lab: Lab) -> None:
     assert is_answered(raised.value)
     if sys.version_info >= (3, 11):
         (note,) = raised.value.__notes__
-        assert note in " ".join(README.split())
+        assert note in " ".join(ERRORS.split())
         assert note in result.traceback
     assert send(TASK_CONTEXT_EXCLUDE=["cookie"]).get() == "x"
     pytest.importorskip("cryptography")
@@ -311,7 +311,7 @@ def test_no_user(lab: Lab) -> None:
     with pytest.raises(AttributeError, match="'AnonymousUserMixin' object has no"):
         lab.run(in_empty_request)
     assert lab.restored(user_id) == "anna"
-    keys = re.findall(r"`(_\w+)`", FAQ[: FAQ.index("### `AttributeError: user`")])
+    keys = re.findall(r"`(_\w+)`", FAQ[: FAQ.index("# `AttributeError: user`")])
     lab.flask.config["SESSION_PROTECTION"] = "strong"
     lab.flask.config["TASK_CONTEXT_SESSION"] = keys
     assert lab.restored(user_id) == "anna"
@@ -407,7 +407,7 @@ def test_no_secret_key(lab: Lab) -> None:
 
 def test_the_default_locale(lab: Lab) -> None:
     """Each of the three answers without a request, and the visitor's with it."""
-    assert "### Flask-Babel gives the default locale in a task" in FAQ
+    assert "# Flask-Babel gives the default locale in a task" in FAQ
     flask_babel.Babel(
         lab.flask,
         locale_selector=lambda: flask.request.accept_languages.best_match(["en", "de"]),

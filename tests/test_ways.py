@@ -1,4 +1,4 @@
-"""The table of docs/ways.md, cell by cell, with a worker in a process of its own."""
+"""The table of docs/reference/ways.md, cell by cell, with a worker in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.ways import Cell
 from tests.ways import Lab
 from tests.ways import Way
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "ways.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "reference" / "ways.md"
 pytestmark = ways.quiet
 
 

@@ -1,4 +1,4 @@
-"""Celery's ways to run a task: the rows of the table in docs/ways.md.
+"""Celery's ways to run a task: the rows of the table in docs/reference/ways.md.
 
 ``python -m tests.ways`` prints the table; ``test_ways.py`` tests it, cell by
 cell, on Redis and RabbitMQ with a worker in a process of its own.
@@ -543,7 +543,7 @@ WAYS = [
 
 
 def table() -> str:
-    """The table of docs/ways.md, in Markdown."""
+    """The table of docs/reference/ways.md, in Markdown."""
     lines = [f"| how it runs | {LABELS['below']} | {LABELS['above']} |"]
     lines.append("| --- | --- | --- |")
     for way in WAYS:

@@ -1,4 +1,4 @@
-"""docs/dash.md, run as a reader would run it. Dash wants an older Celery than the other
+"""docs/how-to/dash.md, run as a reader would run it. Dash wants an older Celery than the other
 tests, so that the processes have an environment of their own: ``make test`` makes it.
 """
 
@@ -17,12 +17,12 @@ import requests
 
 from tests.conftest import ROOT
 from tests.conftest import missing
-from tests.test_readme import Folder
-from tests.test_readme import blocks_of
-from tests.test_readme import folder  # noqa: F401 - a fixture
+from tests.test_documentation import Folder
+from tests.test_documentation import blocks_of
+from tests.test_documentation import folder  # noqa: F401 - a fixture
 
 PROGRAMS = Path(os.environ.get("TEST_VENV", ROOT / ".venv")) / "dash" / "bin"
-PAGE = (ROOT / "docs" / "dash.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "dash.md").read_text()
 [(_, _, DASHBOARD), (_, _, LOOP)] = blocks_of(PAGE)
 DECORATOR = "@with_request_context\n"
 
@@ -162,7 +162,7 @@ def dashboard(folder: Folder) -> Dashboard:  # noqa: F811
 
 @pytest.mark.parametrize("way", ["decorator", "loop"])
 def test_the_page(dashboard: Dashboard, way: str) -> None:
-    """It says what docs/dash.md says, and all that Dash gives a callback still works;
+    """It says what docs/how-to/dash.md says, and all that Dash gives a callback still works;
     after-request functions are done before Dash ends the task, except by the loop."""
     dashboard.start(way, MORE)
     log = dashboard.folder.log("celery")

@@ -1,4 +1,4 @@
-"""docs/socketio.md, run as a reader would run it, and what it says of the rest."""
+"""docs/how-to/socketio.md, run as a reader would run it, and what it says of the rest."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from socketio import SimpleClient
 from socketio.exceptions import TimeoutError as NothingReceived
 
 from tests.conftest import ROOT
-from tests.test_readme import Folder
-from tests.test_readme import blocks_of
-from tests.test_readme import folder  # noqa: F401 - a fixture
+from tests.test_documentation import Folder
+from tests.test_documentation import blocks_of
+from tests.test_documentation import folder  # noqa: F401 - a fixture
 
-PAGE = (ROOT / "docs" / "socketio.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "socketio.md").read_text()
 [(_, _, LIVE)] = blocks_of(PAGE)
 Connect = t.Callable[..., SimpleClient]
 REDIS = '"redis://localhost"'
@@ -77,7 +77,7 @@ def start(folder: Folder, *more: str) -> str:  # noqa: F811
     assert LIVE.count(REDIS) == 2
     source = "\n\n".join([LIVE.replace(REDIS, repr(folder.redis)), *more])
     folder.write("live.py", f"{source}\n\n{folder.settings()}")
-    worker, server, _ = re.findall(r"^\$ (.+?)(?: &)?$", PAGE, re.M)
+    _, worker, server, _ = re.findall(r"^\$ (.+?)(?: &)?$", PAGE, re.M)
     folder.start(f"{worker} --concurrency=2 -l INFO", " ready.")
     folder.start(server, "Running on")
     return f"http://127.0.0.1:{folder.port}"
@@ -110,7 +110,7 @@ def test_the_page(folder: Folder) -> None:  # noqa: F811
     examples = doctest.DocTestParser().get_doctest(
         PAGE.replace("http://localhost:5000", url).replace("```", ""),
         {},
-        "docs/socketio.md",
+        "docs/how-to/socketio.md",
         None,
         0,
     )

@@ -83,7 +83,7 @@ def test_a_tasks_span_is_below_the_one_that_sent_it(
 def test_the_recipe_continues_the_trace(
     open_apart: Open, tmp_path: Path, pool: str
 ) -> None:
-    """Without an instrumentation of Celery, the README's recipe puts the spans of the
+    """Without an instrumentation of Celery, the documentation's recipe puts the spans of the
     task below the view's. A task without a request has nothing of the one before."""
     spans = Spans(tmp_path / "spans")
     path = str(spans.path)

@@ -14,7 +14,7 @@ from tests.integrations.conftest import Open
 def test_the_tasks_lines_have_the_views_variables(
     open_apart: Open, tmp_path: Path, pool: str
 ) -> None:
-    """With the README's recipe, a task and the next one of its chain log with the
+    """With the documentation's recipe, a task and the next one of its chain log with the
     variables of their visitor, and a task without a request logs with none."""
     log = tmp_path / "log"
     site = open_apart("structlog", f"--pool={pool}", "--concurrency=1", LOG=str(log))

@@ -9,7 +9,7 @@ WEB, WORKER, WORKER_ALONE = [True, False], [True, True], [False, True]
 
 
 def test_where_this_is(open_site: Open) -> None:
-    """``has_request_context()`` is true in both; the function of docs/works-with.md
+    """``has_request_context()`` is true in both; the function of docs/how-to/packages.md
     tells them apart, in hooks and in tasks that are called too."""
     assert open_site(web_or_worker).get("/").json() == {
         "view": WEB,

@@ -1,5 +1,5 @@
 """An app with OpenTelemetry's instrumentations of Flask and Celery, as ``TOOLS`` in its
-config names them, and with the README's recipe where that says ``RECIPE``."""
+config names them, and with the documentation's recipe where that says ``RECIPE``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from tests.integrations.apps import traced
-from tests.integrations.recipes import readme_module
+from tests.integrations.recipes import recipe_module
 
 # One span a line, by whichever process it was made in.
 provider = TracerProvider()
@@ -39,7 +39,7 @@ def start() -> None:
     if "celery" in traced.CONFIG["TOOLS"]:
         CeleryInstrumentor().instrument()
     if "recipe" in traced.CONFIG["TOOLS"]:
-        recipes.append(readme_module("propagate.inject"))
+        recipes.append(recipe_module("propagate.inject", "opentelemetry"))
 
 
 if traced.CONFIG["FIRST"]:

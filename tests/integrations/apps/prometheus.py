@@ -18,9 +18,9 @@ CONFIG = json.loads(os.environ["SHOP_SETTINGS"])["flask"]
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = CONFIG["METRICS"]
 
 if CONFIG["RECIPE"]:
-    from tests.integrations.recipes import works_with_module
+    from tests.integrations.recipes import recipe_module
 
-    recipe = works_with_module("do_not_track")
+    recipe = recipe_module("do_not_track", "packages")
 
 
 def work() -> str:

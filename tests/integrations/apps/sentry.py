@@ -1,4 +1,4 @@
-"""An app with sentry-sdk, set up as the README says."""
+"""An app with sentry-sdk, set up as docs/how-to/sentry.md says."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import sentry_sdk
 from celery import Celery
 
 from tests.integrations.apps import traced
-from tests.integrations.recipes import readme_module
+from tests.integrations.recipes import recipe_module
 
 RECIPE: list[types.ModuleType] = []  # blinker holds its receiver weakly
 
 
 def start() -> None:
-    RECIPE.append(readme_module("sentry_sdk"))
+    RECIPE.append(recipe_module("sentry_sdk", "sentry"))
 
 
 os.environ["SENTRY_DSN"] = traced.CONFIG["DSN"]

@@ -1,4 +1,4 @@
-"""An app with structlog and the README's recipe; ``LOG`` in its config is the log."""
+"""An app with structlog and the documentation's recipe; ``LOG`` in its config is the log."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from celery import Celery
 
 from flask_task_context import apply_async_with_context
 from flask_task_context import with_request_context
-from tests.integrations.recipes import readme_module
+from tests.integrations.recipes import recipe_module
 
 log = structlog.get_logger()
-recipe = readme_module("get_contextvars")
+recipe = recipe_module("bind_contextvars(**", "logs")
 
 
 def pack() -> None:

@@ -1,4 +1,4 @@
-"""An app whose code asks where it runs, as docs/works-with.md says."""
+"""An app whose code asks where it runs, as docs/how-to/packages.md says."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from celery import Celery
 from tests.integrations.apps import celery_with
 from tests.integrations.apps import in_task
 from tests.integrations.apps import task_named
-from tests.integrations.recipes import works_with_module
+from tests.integrations.recipes import recipe_module
 
-recipe = works_with_module("in_worker")
+recipe = recipe_module("in_worker", "packages")
 
 
 def look() -> t.Any:

@@ -1,13 +1,17 @@
-"""Every example of the README and of pages of docs/, run as a reader would run it.
+"""Every example of the README and of docs/, run as a reader would run it.
 
 A Python block has a name, in a comment above it. One that does not begin with a file's
-name goes on from ``shop.py``, the first example. A diff is run before and after.
+name goes on from ``shop.py``, the first app. A diff is run before and after. Commands
+that a page shows with what they print are run too.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import enum
+import importlib.metadata
+import itertools
 import os
 import re
 import shlex
@@ -18,13 +22,11 @@ import sys
 import time
 import typing as t
 import uuid
-from email.message import EmailMessage
 from pathlib import Path
 
 import celery
 import pytest
 import requests
-from aiosmtpd.controller import Controller
 from flask import Flask
 from flask import session
 
@@ -37,10 +39,18 @@ from tests.conftest import ROOT
 from tests.conftest import broker_url
 from tests.conftest import check_log
 
-README = (ROOT / "README.md").read_text()
-COMING_FROM = (ROOT / "docs" / "coming-from.md").read_text()
-BASE_CLASSES = (ROOT / "docs" / "base-classes.md").read_text()
-TESTING = (ROOT / "docs" / "testing.md").read_text()
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+}
+README = PAGES["README.md"]
+
+#: Pages whose blocks another file runs.
+ELSEWHERE = {
+    "docs/how-to/dash.md": "integrations/test_dash.py",
+    "docs/how-to/packages.md": "integrations/recipes.py",
+    "docs/how-to/socketio.md": "integrations/test_flask_socketio.py",
+}
 
 
 def blocks_of(page: str) -> list[tuple[str, str, str]]:
@@ -49,7 +59,12 @@ def blocks_of(page: str) -> list[tuple[str, str, str]]:
     return re.findall(block, page, re.M | re.S)
 
 
-BLOCKS = blocks_of(README + COMING_FROM + BASE_CLASSES + TESTING)
+BLOCKS = [
+    block
+    for page, text in PAGES.items()
+    if page not in ELSEWHERE
+    for block in blocks_of(text)
+]
 EXAMPLES = {name: source for name, _, source in BLOCKS}
 TESTED: list[str] = []
 
@@ -91,9 +106,7 @@ class Folder:
 
     def write_shop(self, *more: str) -> None:
         """``shop.py``, and what goes on from it, with a queue of its own."""
-        shop = "\n\n".join([EXAMPLES["shop"], *more])
-        assert '"redis://localhost"' in shop
-        shop = shop.replace('"redis://localhost"', repr(self.redis))
+        shop = "\n\n".join([shop_on("redis"), *more])
         self.write("shop.py", f"{shop}\n\n{self.settings()}")
 
     def settings(self) -> str:
@@ -145,6 +158,48 @@ class Folder:
         assert response.status_code == status, response.text
         return response.text
 
+    def run_commands(self, page: str) -> None:
+        """The page's commands, but for what installs or stays: they print what it says."""
+        commands = re.findall(
+            r"^\$ (?!pip|celery|aiosmtpd)(.*)\n((?:[^$].*\n)*)",
+            "".join(blocks("console", page)),
+            re.M,
+        )
+        assert commands
+        for command, printed in commands:
+            ran = subprocess.run(
+                [
+                    "bash",
+                    "-c",
+                    self.with_port(command).replace("curl ", "curl --silent "),
+                ],
+                cwd=self.path,
+                env=self.environ,
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=60,
+            )
+            assert ran.stdout.strip() == printed.strip(), command
+
+    def with_port(self, command: str) -> str:
+        return command.replace("localhost:5000", f"127.0.0.1:{self.port}")
+
+
+def shop_on(broker: str) -> str:
+    """The first app, with the line that the README has for a broker."""
+    shop, changes = re.subn(
+        "^celery = .*\n", EXAMPLES[broker], EXAMPLES["shop"], flags=re.M
+    )
+    assert changes == 1
+    for url, name in (("redis://localhost", "redis"), ("amqp://localhost", "rabbitmq")):
+        if url in shop:
+            shop = shop.replace(url, broker_url(name))
+    return shop
+
+
+def blocks(language: str, page: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.M | re.S)
+
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
@@ -182,162 +237,240 @@ def test_every_block_is_run() -> None:
     assert sorted(TESTED) == sorted(name for name, _, _ in BLOCKS)
 
 
-def test_every_link_leads_somewhere() -> None:
-    """To a heading of the README, as GitHub names it, or to what is beside it."""
-    text = re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S)
-    anchors = {
+@pytest.mark.parametrize("page", ELSEWHERE)
+def test_a_page_that_another_file_runs(page: str) -> None:
+    """It has blocks, and the other file reads its folder."""
+    assert blocks_of(PAGES[page])
+    assert '"docs" / "how-to"' in (ROOT / "tests" / ELSEWHERE[page]).read_text()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    """To a heading, as GitHub and MyST name it, or to a file of the repository."""
+    for link in links(page):
+        path, _, anchor = link.removeprefix("source:").partition("#")
+        if re.match("https?:", link) or anchor.startswith("flask_task_context."):
+            continue
+        folder = ROOT if link.startswith("source:") else (ROOT / page).parent
+        target = (folder / path).resolve() if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def without_code(page: str) -> str:
+    return re.sub(r"^```.*?^```$", "", page, flags=re.M | re.S)
+
+
+def links(page: str) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", without_code(PAGES[page]))
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", without_code(page.read_text()), re.M)
+    return {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", text, re.M)
+        for heading in headings
     }
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        if not link.startswith("https://"):
-            assert link[1:] in anchors if link[0] == "#" else (ROOT / link).exists()
 
 
-# -- the first screen ------------------------------------------------------------------
+FORM = ["What you need", "The code", "See that it works", "It goes wrong when"]
+#: Those that are no recipe.
+OTHER_FORM = {"coming-from", "packages", "workers"}
 
 
-def console(program: str) -> list[str]:
-    """The lines of the console session in which this program is called."""
-    sessions: list[str] = re.findall(r"^```console\n(.*?)^```$", README, re.M | re.S)
-    (session,) = [one for one in sessions if f"$ {program}" in one]
-    return session.splitlines()
+@pytest.mark.parametrize(
+    "page",
+    [
+        page
+        for page in PAGES
+        if page.startswith("docs/how-to/") and Path(page).stem not in OTHER_FORM
+    ],
+)
+def test_every_how_to_has_the_form(page: str) -> None:
+    """What you need, the code, how to see that it works, what goes wrong when."""
+    assert re.findall(r"^## (.*)$", PAGES[page], re.M) == FORM
+
+
+def test_the_readme_is_short() -> None:
+    """No more than 150 lines, and each page of the site is reached from its index."""
+    assert len(README.splitlines()) <= 150
+    listed = re.findall(r"^[\w/-]+$", "\n".join(toctrees()), re.M)
+    pages = [page for page in PAGES if page.startswith("docs/")]
+    assert sorted(pages) == sorted(
+        ["docs/index.md", *(f"docs/{page}.md" for page in listed)]
+    )
+
+
+def toctrees() -> list[str]:
+    text = PAGES["docs/index.md"]
+    return re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.M | re.S)
+
+
+def test_the_package_index_has_addresses() -> None:
+    """No link of its page is one of the repository, and all are of one place."""
+    metadata = importlib.metadata.metadata("flask-task-context")
+    urls = dict(url.split(", ") for url in metadata.get_all("Project-URL") or [])
+    assert set(urls) == {"Documentation", "Source", "Changelog", "Issues"}
+    page = metadata["Description"] or metadata.get_payload()
+    addresses = re.findall(r"\]\(([^)\s]+)\)", page)
+    assert f"{urls['Documentation']}how-to/mail.html" in addresses
+    assert f"{urls['Source']}raw/main/docs/how-it-travels.svg" in addresses
+    assert all(re.match("https?:", address) for address in addresses)
+    known = subprocess.run(
+        ["git", "grep", "-l", urls["Documentation"]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if known.returncode == 0:
+        assert known.stdout.split() == ["setup.cfg"]
+
+
+# -- the first app ---------------------------------------------------------------------
 
 
 @runs("shop")
-def test_the_first_example(folder: Folder) -> None:
-    """The commands are run as they stand, and print what the README says."""
-    folder.write_shop()
-    _, worker, server, request, answer = console("curl")
-    folder.start(worker.removeprefix("$ ").removesuffix(" &"), "[queues]")
-    folder.start(server.removeprefix("$ ").removesuffix(" &"), "Running on")
-    assert "localhost:5000" in request
-    request = request.replace("localhost:5000", f"127.0.0.1:{folder.port}")
-    command = ["curl", "--silent", *shlex.split(request)[2:]]
-    assert subprocess.check_output(command, text=True) == answer
+def test_the_first_app(folder: Folder) -> None:
+    """Its two terminals are pasted as they stand, and print what the README says."""
+    folder.write("shop.py", EXAMPLES["shop"])
+    worker, visitor, *_ = blocks("bash", "README.md")
+    pip, celery = worker.splitlines()
+    assert pip.startswith("pip install flask-task-context ")
+    folder.start(celery, "[queues]")
+    (answer,) = (text for text in blocks("text", "README.md") if " in de" in text)
+    assert "localhost:5000" in visitor
+    assert "`kill %1` stops the server" in README
+    terminal = subprocess.run(
+        ["bash", "-c", f"set -m\n{folder.with_port(visitor)}\nkill %1\nwait"],
+        cwd=folder.path,
+        env=folder.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert answer.strip() in terminal.stdout
+
+
+@runs("redis", "rabbitmq")
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_the_line_for_another_broker(broker: str, folder: Folder) -> None:
+    """It takes the place of the first app's."""
+    queue = f'celery.conf.task_default_queue = "{folder.queue}"\n'
+    folder.write("shop.py", shop_on(broker) + queue)
+    folder.start_worker()
+    folder.start_server()
+    answer = folder.request("POST", "/invite/ben", headers=GERMAN)
+    assert answer == "http://anna.example/join/ben in de"
 
 
 # -- recipes ---------------------------------------------------------------------------
 
 
-class Mailbox:
-    def __init__(self) -> None:
-        self.messages: list[EmailMessage] = []
+#: The how-to pages that say what is printed, and their examples.
+RECIPES = {
+    "auto": ["auto"],
+    "canvas": ["canvas"],
+    "current-user": ["user", "tutorial"],
+    "locale": ["locale"],
+    "opentelemetry": ["trace", "traced"],
+    "sentry": ["sentry"],
+    "threads": ["thread"],
+}
 
-    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
-        self, server: t.Any, session: t.Any, envelope: t.Any
-    ) -> str:
-        self.messages.append(envelope)
-        return "250 OK"
+
+@runs(*itertools.chain(*RECIPES.values()))
+@pytest.mark.parametrize("page", RECIPES)
+def test_a_recipe(page: str, recipe: Recipe) -> None:
+    """Its commands print what the page says."""
+    recipe(*RECIPES[page]).run_commands(f"docs/how-to/{page}.md")
+
+
+def logged_lines(page: str) -> list[str]:
+    """What a page says that the worker's log has."""
+    return "".join(blocks("text", page)).splitlines()
 
 
 @runs("mail")
 def test_mail(folder: Folder) -> None:
     """The mail's link is on the visitor's host."""
-    mailbox = Mailbox()
-    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port())
-    controller.start()
-    folder.stack.callback(controller.stop)
-    assert "MAIL_PORT=1025" in EXAMPLES["mail"]
-    port = f"MAIL_PORT={controller.port}"
-    folder.write_shop(EXAMPLES["mail"].replace("MAIL_PORT=1025", port))
+    page = "docs/how-to/mail.md"
+    port = str(free_port())
+    (server,) = [one for one in blocks("console", page) if "$ aiosmtpd" in one]
+    assert "1025" in server
+    folder.start(server.removeprefix("$ ").replace("1025", port), "", "aiosmtpd")
+    folder.write_shop(EXAMPLES["mail"].replace("1025", port))
     folder.start_worker()
     folder.start_server()
-    form = {"address": "ben@example.com"}
-    folder.request("POST", "/welcome", 202, data=form, headers=GERMAN)
-    deadline = time.monotonic() + 60
-    while not mailbox.messages and time.monotonic() < deadline:
-        time.sleep(0.05)
-    (message,) = mailbox.messages
-    assert message.rcpt_tos == ["ben@example.com"]  # type: ignore[attr-defined]
-    assert b"http://anna.example/join/ben" in message.content  # type: ignore[attr-defined]
+    folder.run_commands(page)
+    (link,) = blocks("text", page)
+    folder.wait_for(link, "aiosmtpd")
 
 
-@runs("user")
-def test_the_current_user(recipe: Recipe) -> None:
-    """The task's ``current_user`` is who logged in."""
-    assert recipe("user").request("POST", "/report/anna") == "report for anna"
-
-
-@runs("tutorial")
-def test_a_user_that_a_before_request_function_loads(recipe: Recipe) -> None:
-    """``g.user`` is there."""
-    assert recipe("tutorial").request("POST", "/letter/anna") == "letter from anna"
-
-
-@runs("locale")
-def test_the_locale(recipe: Recipe) -> None:
-    """The date is in the visitor's language."""
-    running = recipe("locale")
-    assert running.request("POST", "/date", headers=GERMAN) == "24 Dezember"
-    english = {"Accept-Language": "en"}
-    assert running.request("POST", "/date", headers=english) == "24 December"
-
-
-@runs("canvas")
-def test_a_canvas(recipe: Recipe) -> None:
-    """Header and body of the chord are in the request."""
-    form = {"name": ["ben", "cem"]}
-    answer = recipe("canvas").request("POST", "/list", data=form, headers=GERMAN)
-    assert re.sub("/join/(ben|cem)", "", answer) == (
-        "2 links for anna.example: http://anna.example http://anna.example"
-    )
-
-
-@runs("retries")
+@runs("retries", "kept")
 def test_retries(recipe: Recipe) -> None:
-    """The second try is in the request, and a refused context is not tried again."""
-    running = recipe("retries")
-    answer = running.request("POST", "/partner/ben", headers=GERMAN)
-    assert answer == "try 2: http://anna.example/join/ben"
-    forge = "from shop import *; call_partner.apply_async(('a',), headers={'flask_task_context': 'x'}).get(timeout=20)"
-    refused = subprocess.run(
-        [sys.executable, "-c", forge],
-        cwd=running.path,
-        capture_output=True,
-        text=True,
-    )
-    assert "BadContext: The context is not one that flask-task-context" in (
-        refused.stderr
-    )
-    assert running.log("celery").read_text().count("Retry in") == 1
+    """The second try is in the request. A refused context is not tried again, but where
+    the task says so."""
+    running = recipe("retries", "kept")
+    page = "docs/how-to/retries.md"
+    running.run_commands(page)
+    for line in logged_lines(page):
+        running.wait_for(line, "celery")
+    log = running.log("celery").read_text()
+    assert log.count("Retry in") == 2
+    assert log.count("raised unexpected: BadContext") == 1
 
 
-@runs("beat")
+@runs("formatter", "log", "logged")
+def test_log_lines(recipe: Recipe) -> None:
+    """The worker's lines have the visitor's URL, and the view's variables."""
+    page = "docs/how-to/logs.md"
+    running = recipe("formatter", "log", "logged")
+    running.run_commands(page)
+    for line in logged_lines(page):
+        running.wait_for(f"\n{line}\n", "celery")
+
+
+@runs("small", "stored")
+def test_uploads(recipe: Recipe) -> None:
+    """A small file travels, a stored one is found, and a large one says so."""
+    page = "docs/how-to/uploads.md"
+    running = recipe("small", "stored")
+    running.run_commands(page)
+    for line in logged_lines(page):
+        running.wait_for(line, "celery")
+
+
+@runs("beat", "command")
 def test_beat(folder: Folder) -> None:
-    """The task of a schedule runs in the request that it was given."""
+    """The task of a schedule, and that of a command, run in the request that they were
+    given."""
+    page = "docs/how-to/beat.md"
     assert '"schedule": 3600' in EXAMPLES["beat"]
-    folder.write_shop(EXAMPLES["beat"].replace("3600", "1"))
+    scheduled = EXAMPLES["beat"].replace("3600", "1")
+    folder.write_shop(scheduled, EXAMPLES["command"])
     folder.start_worker()
     folder.start("celery -A shop.celery beat -l INFO", "Sending due task", "beat")
-    folder.wait_for("succeeded in", "celery")
-    result = "'https://shop.example/join/ben in en'"
-    assert result in folder.log("celery").read_text()
+    for line in logged_lines(page):
+        folder.wait_for(line, "celery")
+    folder.run_commands(page)
 
 
-@runs("several")
+@runs("several", "tenants")
 def test_several_apps(recipe: Recipe) -> None:
-    """One worker serves both, each task in the app that sent it."""
-    running = recipe("several")
-    assert running.request("GET", "/where") == "shop at /where"
-    running.port = free_port()
-    running.environ["FLASK_RUN_PORT"] = str(running.port)
-    running.start_server("shop:admin")
-    assert running.request("GET", "/where") == "admin at /where"
-
-
-@runs("auto")
-def test_calls_that_stay_as_they_are(recipe: Recipe) -> None:
-    """Plain ``.delay()`` carries the request."""
-    answer = recipe("auto").request("POST", "/plain/ben", headers=GERMAN)
-    assert answer == "http://anna.example/join/ben in de"
-
-
-@runs("thread")
-def test_a_thread(recipe: Recipe) -> None:
-    """It has the view's request."""
-    answer = recipe("thread").request("GET", "/thread", headers=GERMAN)
-    assert answer == "http://anna.example/join/ben"
+    """One worker serves all, each task in the app that sent it."""
+    page = "docs/how-to/several-apps.md"
+    running = recipe("several", "tenants")
+    text = "".join(blocks("console", page))
+    servers = re.findall(r"^\$ flask --app (\S+) run --port (\d+) &$", text, re.M)
+    ports = {number: free_port() for _, number in servers}
+    for name, number in servers:
+        running.environ["FLASK_RUN_PORT"] = str(ports[number])
+        running.start_server(name)
+    asked = re.findall(r"^\$ curl localhost:(\d+)(\S*)\n(.*)\n", text, re.M)
+    assert len(asked) == len(servers)
+    for number, path, answer in asked:
+        running.port = ports[number]
+        assert running.request("GET", path) == answer
 
 
 def run_pytest(folder: Folder, *files: str) -> str:
@@ -437,85 +570,13 @@ def test_a_test_fails_where_the_worker_would(folder: Folder) -> None:
     folder.write("conftest.py", fixture)
     printed = run_pytest(folder)
     assert " 4 failed in " in printed
-    for text in re.findall("`(RuntimeError: .*)`", TESTING):
+    for text in re.findall("`(RuntimeError: .*)`", PAGES["docs/how-to/testing.md"]):
         assert text in printed
     for text in ("BadRequestKeyError", "field 'password'", "AttributeError: user"):
         assert text in printed
 
 
-# -- signals ---------------------------------------------------------------------------
-
-TRACED = """
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-
-trace.set_tracer_provider(TracerProvider())
-
-
-def trace_id():
-    return f"{trace.get_current_span().get_span_context().trace_id:x}"
-
-
-@celery.task
-@with_request_context
-def traced():
-    return trace_id()
-
-
-@app.get("/trace")
-def ask_trace():
-    with trace.get_tracer("shop").start_as_current_span("view"):
-        return [trace_id(), delay_with_context(traced).get(timeout=10)]
-"""
-
-
-@runs("trace")
-def test_a_trace(folder: Folder) -> None:
-    """The task goes on with the view's trace."""
-    folder.write_shop(EXAMPLES["trace"], TRACED)
-    folder.start_worker()
-    folder.start_server()
-    view, task = requests.get(
-        f"http://127.0.0.1:{folder.port}/trace", timeout=30
-    ).json()
-    assert view == task
-    assert view != "0"
-
-
-LOGGED = """
-@celery.task
-@with_request_context
-def logged():
-    return get_contextvars()
-
-
-@app.get("/log")
-def ask_log():
-    bind_contextvars(visit="42")
-    return delay_with_context(logged).get(timeout=10)
-"""
-
-
-@runs("log")
-def test_log_variables(folder: Folder) -> None:
-    """The task has the view's."""
-    folder.write_shop(EXAMPLES["log"], LOGGED)
-    folder.start_worker()
-    folder.start_server()
-    assert folder.request("GET", "/log") == '{"visit":"42"}\n'
-
-
 # -- configuration and deployment ------------------------------------------------------
-
-
-@runs("sentry")
-def test_sentry(folder: Folder) -> None:
-    """The shop works as before. (tests/integrations has what Sentry gets of it.)"""
-    folder.write_shop(EXAMPLES["sentry"])
-    folder.start_worker()
-    folder.start_server()
-    answer = folder.request("POST", "/invite/ben", headers=GERMAN)
-    assert answer == "http://anna.example/join/ben in de"
 
 
 @runs("exclude")
@@ -527,17 +588,37 @@ def test_the_default_of_the_exclusion() -> None:
 
 
 def test_the_errors_of_the_configuration() -> None:
-    """They are printed as the README says, and its table has each setting."""
+    """They are printed as the pages say."""
     printed = [
         printed_by(init_app, TASK_CONTEXT_ENCRYPTION=True),
         printed_by(init_app, TASK_CONTEXT_BODY="false"),
         printed_by(capture_a_color),
     ]
-    blocks = re.findall(r"^```text\n(.*?)^```$", README, re.M | re.S)
-    assert set(printed) <= {" ".join(block.split()) for block in blocks}
-    table = re.findall(r"^\| `(TASK_CONTEXT_\w+)` \|", README, re.M)
-    settings = [key for key in flask_task_context._DEFAULTS if key.startswith("TASK_")]
-    assert sorted(table) == sorted(settings)
+    text = blocks("text", "docs/reference/errors.md")
+    text += blocks("text", "docs/reference/values.md")
+    assert set(printed) <= {" ".join(block.split()) for block in text}
+
+
+SETTINGS = [key for key in flask_task_context._DEFAULTS if key.startswith("TASK_")]
+
+
+@runs(*(f"setting_{key.removeprefix('TASK_CONTEXT_').lower()}" for key in SETTINGS))
+@pytest.mark.parametrize("key", SETTINGS)
+def test_a_setting(key: str) -> None:
+    """It has an entry with its default, and an example that is not the default."""
+    page = PAGES["docs/reference/settings.md"]
+    (entry,) = re.findall(rf"^## `{key}`\n(.*?)(?=^## )", page, re.M | re.S)
+    default = flask_task_context._DEFAULTS[key]
+    if key != "TASK_CONTEXT_EXCLUDE":
+        (written,) = re.findall("^Default: `(.*?)`", entry, re.M)
+        assert ast.literal_eval(written) == default
+    app = Flask("shop")
+    app.config["SECRET_KEY"] = "key"
+    exec(EXAMPLES[f"setting_{key.removeprefix('TASK_CONTEXT_').lower()}"], {"app": app})
+    assert app.config[key] != default
+    init_app(app)
+    with app.test_request_context("/"):
+        assert capture_context()
 
 
 class Color(enum.Enum):
@@ -558,9 +639,12 @@ def printed_by(call: t.Callable[[Flask], None], **config: t.Any) -> str:
     return f"{type(raised.value).__name__}: {raised.value}"
 
 
+OPERATIONS = PAGES["docs/operations.md"]
+
+
 def unit_files() -> dict[str, str]:
     files = re.findall(
-        r"^```ini\n# /etc/(?:\S*/)?(\S+)\n(.*?)^```$", README, re.M | re.S
+        r"^```ini\n# /etc/(?:\S*/)?(\S+)\n(.*?)^```$", OPERATIONS, re.M | re.S
     )
     return dict(files)
 
@@ -598,10 +682,10 @@ def test_a_worker_that_makes_no_flask_app(way: str, folder: Folder) -> None:
     source = EXAMPLES["store"]
     if way == "decorator":
         named = '@with_request_context(app="store:create_app")'
-        assert named in README
+        assert named in OPERATIONS
         source = source.replace("@with_request_context", named)
     else:
-        assert "`FLASK_APP=store:create_app`" in README
+        assert "`FLASK_APP=store:create_app`" in OPERATIONS
         folder.environ["FLASK_APP"] = "store:create_app"
     folder.write("store.py", source)
     folder.write(
@@ -627,24 +711,19 @@ def command_of(unit: str) -> str:
 # -- base classes ----------------------------------------------------------------------
 
 
-@runs("base")
-def test_a_base_class(recipe: Recipe) -> None:
-    """The base and the body have one ``g``, in the visitor's request."""
-    answer = recipe("base").request("POST", "/order/book", headers=GERMAN)
-    assert answer in BASE_CLASSES
-
-
-@runs("handlers")
-def test_handlers(folder: Folder) -> None:
-    """A handler has the request, also after a hard time limit."""
-    folder.write_shop("import time", EXAMPLES["handlers"])
+@runs("base", "handlers")
+def test_base_classes(folder: Folder) -> None:
+    """The base and the body have one ``g``, in the visitor's request, and a handler has
+    it too, also after a hard time limit."""
+    page = "docs/how-to/base-classes.md"
+    folder.write_shop(EXAMPLES["base"], EXAMPLES["handlers"])
     folder.start("celery -A shop.celery worker -c 1 -l INFO", " ready.")
     folder.start_server()
-    folder.request("POST", "/import/0", headers=GERMAN)
-    folder.wait_for("tell anna.example: ValueError('not a spreadsheet')", "celery")
+    folder.run_commands(page)
+    error, limit = logged_lines(page)
+    folder.wait_for(error, "celery")
     if celery.VERSION >= (5, 7):
-        folder.request("POST", "/import/60", headers=GERMAN)
-        folder.wait_for("tell anna.example: TimeLimitExceeded(2", "celery")
+        folder.wait_for(limit, "celery")
 
 
 # -- coming from -----------------------------------------------------------------------
