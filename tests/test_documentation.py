@@ -12,6 +12,7 @@ import contextlib
 import enum
 import importlib.metadata
 import itertools
+import json
 import os
 import re
 import shlex
@@ -428,6 +429,7 @@ def test_log_lines(recipe: Recipe) -> None:
     running.run_commands(page)
     for line in logged_lines(page):
         running.wait_for(f"\n{line}\n", "celery")
+    running.wait_for("\n- - Task shop.pack[", "celery")
 
 
 @runs("small", "stored")
@@ -619,6 +621,25 @@ def test_a_setting(key: str) -> None:
     init_app(app)
     with app.test_request_context("/"):
         assert capture_context()
+
+
+def test_the_format_of_a_header() -> None:
+    """A header has the fields that the page names, in its order, and the signature."""
+    page = PAGES["docs/reference/header.md"]
+    (form,) = blocks("text", "docs/reference/header.md")
+    fields = form.strip().split(":")
+    assert re.findall(r"^\* `([a-z ]+)`: ", page, re.M)[: len(fields)] == fields
+    app = Flask("a:shop")
+    app.config["SECRET_KEY"] = "key"
+    init_app(app)
+    with app.test_request_context("/"):
+        (header,) = capture_context().values()
+    version, kind, name, key_id, length, payload = header.split(":", 5)
+    assert (version, kind, name) == ("1", "signed", "a%3Ashop")
+    assert len(key_id) == 6
+    text, signature = payload[: int(length)], payload[int(length) :]
+    assert re.fullmatch(r"\.[\w-]{43}", signature)
+    assert set(json.loads(text)) <= set(re.findall("`([a-z]+)`", page))
 
 
 class Color(enum.Enum):
