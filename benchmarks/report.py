@@ -193,6 +193,14 @@ def write(
 # -- plot ----------------------------------------------------------------------
 
 GREY = "#808080"  # readable on white and on black
+TARGET = "#d9534f"
+#: What is written, in the page's colours.
+THEMES = f"""
+text:not([style*="{TARGET}"]) {{ fill: #1f2328 !important }}
+@media (prefers-color-scheme: dark) {{
+  text:not([style*="{TARGET}"]) {{ fill: #f0f6fc !important }}
+}}
+"""
 COLORS = {"ours": "#2f9e6e", "encrypted": "#7a9c3a"}
 BARS = {
     "capture": ("article", "capture a request"),
@@ -203,7 +211,8 @@ BARS = {
 
 
 def plot(results: Results, file: Path) -> None:
-    """Every way, as the ratio to the one that the target names."""
+    """Every way, as the ratio to the one that the target names. It is narrow, for a
+    phone."""
     style = {
         "text.color": GREY,
         "axes.labelcolor": GREY,
@@ -220,13 +229,15 @@ def plot(results: Results, file: Path) -> None:
         return
     with mpl.rc_context(style):
         figure, axes = pyplot.subplots(
-            len(parts), 1, figsize=(8, 1.8 * len(parts)), squeeze=False
+            len(parts), 1, figsize=(5, 2.0 * len(parts)), squeeze=False
         )
         for axis, part in zip(axes[:, 0], parts, strict=True):
             _bars(axis, results.table(part), part)
         figure.tight_layout()
         figure.savefig(file, transparent=True, metadata={"Date": None})
         pyplot.close(figure)
+    drawing = file.read_text()
+    file.write_text(drawing.replace("</style>", f"{THEMES}</style>", 1))
 
 
 def _bars(axis: t.Any, cases: dict[str, dict[str, float]], part: str) -> None:
@@ -239,9 +250,9 @@ def _bars(axis: t.Any, cases: dict[str, dict[str, float]], part: str) -> None:
     bars = axis.barh(ways, ratios, color=colors, height=0.7)
     axis.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3)
     limit = next(x for x in TARGETS if x.part == part and x.to == base).limit
-    axis.axvline(limit, color="#d9534f", linestyle="--", linewidth=1)
-    axis.text(limit, -0.9, f"target {limit:g}", color="#d9534f", ha="center", size=8)
-    axis.set_title(f"{title} ({base} = 1)", loc="left", size=10)
+    axis.axvline(limit, color=TARGET, linestyle="--", linewidth=1)
+    axis.text(limit, -0.9, f"target {limit:g}", color=TARGET, ha="center", size=8)
+    axis.set_title(f"{title} ({base} = 1)", loc="left", size=10, pad=16)
     axis.invert_yaxis()
     axis.margins(x=0.1)
     axis.spines[["top", "right"]].set_visible(False)

@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
 
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["pictures.css"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 html_use_index = False
