@@ -240,9 +240,17 @@ def test_every_block_is_run() -> None:
 
 @pytest.mark.parametrize("page", ELSEWHERE)
 def test_a_page_that_another_file_runs(page: str) -> None:
-    """It has blocks, and the other file reads its folder."""
-    assert blocks_of(PAGES[page])
-    assert '"docs" / "how-to"' in (ROOT / "tests" / ELSEWHERE[page]).read_text()
+    """The other file reads it, and all of its blocks."""
+    tests = ROOT / "tests"
+    assert '"docs" / "how-to"' in (tests / ELSEWHERE[page]).read_text()
+    if page == "docs/how-to/packages.md":
+        apps = "".join(
+            file.read_text() for file in (tests / "integrations" / "apps").glob("*.py")
+        )
+        used = re.findall(r'recipe_module\("(\w+)", "packages"', apps)
+        sources = [source for _, _, source in blocks_of(PAGES[page])]
+        assert len(used) == len(sources)
+        assert all(any(word in source for word in used) for source in sources)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -16,7 +16,9 @@ from tests.integrations.apps import celery_with
 from tests.integrations.apps import in_task
 from tests.integrations.apps import outcome
 from tests.integrations.apps import task_named
+from tests.integrations.recipes import recipe_module
 
+recipe = recipe_module("select_locale", "packages")
 TIMEZONES = {"anna": "Europe/Berlin", "ben": "Asia/Tokyo"}
 
 
@@ -39,12 +41,6 @@ def user_timezone() -> t.Any:
     return str(flask_babel.get_timezone())
 
 
-def select_locale() -> str | None:
-    if not flask.has_request_context():
-        return None
-    return flask.request.accept_languages.best_match(["en", "de"])
-
-
 def select_timezone() -> str | None:
     if not flask.has_request_context():
         return None
@@ -57,7 +53,7 @@ def create_app(**config: t.Any) -> flask.Flask:
     app = flask.Flask("babel")
     app.config.update(config, SECRET_KEY="babel")
     flask_babel.Babel(
-        app, locale_selector=select_locale, timezone_selector=select_timezone
+        app, locale_selector=recipe.select_locale, timezone_selector=select_timezone
     )
 
     @app.before_request

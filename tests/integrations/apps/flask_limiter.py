@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typing as t
 
-import celery
 import flask
 import flask_limiter
 from celery import Celery
@@ -12,6 +11,7 @@ from flask_limiter.util import get_remote_address
 
 from tests.integrations.apps import celery_with
 from tests.integrations.apps import in_task
+from tests.integrations.recipes import recipe_module
 
 
 def work() -> str:
@@ -23,10 +23,7 @@ def create_app(**config: t.Any) -> flask.Flask:
     app.config.update(config, SECRET_KEY="limiter", RATELIMIT_HEADERS_ENABLED=True)
     limiter = flask_limiter.Limiter(get_remote_address, app=app)
     if app.config.get("TASKS_ARE_FREE"):
-
-        @limiter.request_filter
-        def in_a_task() -> bool:
-            return bool(celery.current_task)
+        recipe_module("in_a_task", "packages", limiter=limiter)
 
     @app.get("/default/<task>")
     def limited_by_default(task: str) -> t.Any:
