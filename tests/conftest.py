@@ -52,12 +52,14 @@ THOROUGH = {
     "integrations",
     "test_demo_page.py",
     "test_examples.py",
+    "test_pages.py",
     "test_documentation.py",
     "test_types.py",
 }
 #: Begun first, since one process runs all of a file.
 LONGEST = (
     "test_rules.py",
+    "test_pages.py",
     "test_documentation.py",
     "test_newer_celery.py",
     "test_examples.py",
