@@ -586,7 +586,8 @@ def test_trying_refused_tasks_again(reader: Reader) -> None:
 
 
 @runs("dead_letters", "send_again", "sending_again")
-def test_a_dead_letter_queue(reader: Reader) -> None:
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_dead_letter_queue(compression: str | None, reader: Reader) -> None:
     """What was refused waits there, and is done when it is sent again."""
 
     def of_its_own(source: str) -> str:
@@ -594,7 +595,12 @@ def test_a_dead_letter_queue(reader: Reader) -> None:
 
     settings = reader.settings().replace(reader.redis, broker_url("rabbitmq"), 1)
     shop = "\n\n".join(
-        [EXAMPLES["first_task"], settings, of_its_own(EXAMPLES["dead_letters"])]
+        [
+            EXAMPLES["first_task"],
+            settings,
+            of_its_own(EXAMPLES["dead_letters"]),
+            f"celery.conf.task_compression = {compression!r}",
+        ]
     )
     reader.write("shop.py", shop)
     reader.write("send_again.py", of_its_own(EXAMPLES["send_again"]))
