@@ -298,7 +298,7 @@ def restore_context(
     # Whole headers of a message have an id too, which its sender may choose.
     if header is None and headers and set(headers) == {"id"}:
         header = _header_received(headers["id"])
-    return _open(_Carried(header), app)
+    return _restore(_Carried(header), app)
 
 
 @t.overload
@@ -646,7 +646,7 @@ def _app_context() -> t.Any:
 
 def _capture(context: t.Any) -> str:
     try:
-        return _sealed_request(context)
+        return _capture_request(context)
     except Exception as error:
         _forget_variables(error)
         raise
@@ -664,7 +664,7 @@ def _forget_variables(error: BaseException | None) -> None:
         error = error.__cause__
 
 
-def _sealed_request(context: t.Any) -> str:
+def _capture_request(context: t.Any) -> str:
     settings = _settings(context.app)
     request, missing = context.request, _Missing()
     if (carried := _current()) is not None and carried.request is request:
@@ -1773,11 +1773,11 @@ _UNREADABLE = (
 )
 
 
-def _open(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
+def _restore(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
     """The request that the header stands for, or an app context: of its own for a
     message that asks for it, else the active one where that is the app's."""
     try:
-        return _opening(carried, option)
+        return _restore_request(carried, option)
     except BadContext as error:
         _forget_variables(error)
         if carried.sender:
@@ -1785,21 +1785,21 @@ def _open(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
         raise
 
 
-def _opening(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
+def _restore_request(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
     asked = carried.message_id is not None
     if carried.header in ("", None):
         app = _find_app(option, asked=asked)
         active = None if asked else _app_context()
         if active is not None and active.app == app:
             return contextlib.nullcontext()
-        return _Opened(app, carried if asked else None)
+        return _Restored(app, carried if asked else None)
     sealed = _Sealed(carried.header)
     app = _find_app(option, sealed.app_name, asked=asked)
     settings = _settings(app)
     if settings.name != sealed.app_name and sealed.app_name in _apps:
-        return _Opened(app, carried)
+        return _Restored(app, carried)
     snapshot = _decode(_unseal(sealed, settings), settings.values.decode)
-    opened = _Opened(app, carried, snapshot)
+    opened = _Restored(app, carried, snapshot)
     carried.request = opened.context.request
     carried.missing = snapshot["missing"]
     return opened
@@ -1901,7 +1901,7 @@ def _file_from(part: list[t.Any]) -> FileStorage:
     )
 
 
-class _Opened:
+class _Restored:
     """A request, or an app context alone, as a context manager: what is sent inside
     carries the header. It is no generator: one that a soft time limit leaves between
     two steps is closed later, maybe in another task's request."""
@@ -2033,8 +2033,8 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
 
     @functools.wraps(body)
     def run(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        opens = _opens(options, args)
-        if opens is None:
+        carried = _what_to_open(options, args)
+        if carried is None:
             return body(*args, **kwargs)
         bound = functools.partial(body, *args, **kwargs)
         # Around a base class, the options of the task's own body are nearer.
@@ -2042,7 +2042,7 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
         beneath = _mark_of(task) if args and args[0] is task else None
         # A copy, so that nothing stays pushed whatever ends the task: a soft time
         # limit can strike between any two steps.
-        return _copied_context().run(_work, bound, opens, beneath or options)
+        return _copied_context().run(_work, bound, carried, beneath or options)
 
     # Celery reads the arguments to check from this, and not from __wrapped__: so what
     # a decorator below gives is not asked for.
@@ -2057,9 +2057,9 @@ def _mark_of(task: t.Any) -> _Options | None:
     return getattr(getattr(task, _body_attribute(task)), _MARK, None)
 
 
-def _opens(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
-    """What this call opens. ``None`` where it runs as it is: in its caller's request,
-    or in what its message has opened already."""
+def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
+    """For :func:`_restore`. ``None`` where this call runs as it is: in its caller's
+    request, or in what its message has opened already."""
     if _is_silent() and flask.has_app_context():
         return None
     message, carried = _current_message(args), _current()
@@ -2089,8 +2089,8 @@ def _is_asked_for(options: _Options, message: Context) -> bool:
     return options in [_mark_of(task), *(getattr(call, _MARK, None) for call in calls)]
 
 
-def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.Any:
-    with _open(opens, options.app) as context:
+def _work(body: t.Callable[[], t.Any], carried: _Carried, options: _Options) -> t.Any:
+    with _restore(carried, options.app) as context:
         if context is None:
             return body()
         try:
@@ -2101,7 +2101,7 @@ def _work(body: t.Callable[[], t.Any], opens: _Carried, options: _Options) -> t.
                 _run_after_request(context, options)
             raise
         except Exception as error:
-            _explain(error, opens.missing)
+            _explain(error, carried.missing)
             raise
         _run_after_request(context, options)
         return result

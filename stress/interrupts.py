@@ -53,7 +53,7 @@ PLACES = {
     "_pop": "teardown",
     "__exit__": "teardown",
     "__enter__": "restore",
-    "_open": "restore",
+    "_restore": "restore",
     "_current_message": "before the restore",
     "run": "before the restore",
 }

@@ -105,6 +105,7 @@ def test_an_error_event_shows_nothing_of_the_context(
     frames = error["stacktrace"]["frames"]
     ours = [frame["function"] for frame in frames][-4:]
     assert ours == ["run", "_work", "_run_body", "fail"]
-    assert frames[-3]["vars"]["opens"].startswith("<flask_task_context._Carried object")
+    carried = frames[-3]["vars"]["carried"]
+    assert carried.startswith("<flask_task_context._Carried object")
     assert "canary" not in json.dumps(event)
     assert event["tags"]["url"] == f"{site.url}/fail"
