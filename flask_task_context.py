@@ -417,7 +417,7 @@ def _given(app: flask.Flask) -> list[t.Any]:
     ]
 
 
-def _checked_names(app: flask.Flask) -> dict[str, t.Any]:
+def _configuration(app: flask.Flask) -> dict[str, t.Any]:
     for name in map(str, app.config):
         if name.startswith("TASK_CONTEXT_") and name not in _DEFAULTS:
             from difflib import get_close_matches
@@ -436,7 +436,7 @@ class _Settings:
     def __init__(self, name: str, app: flask.Flask) -> None:
         # A list can be changed in its place.
         self.given = [v.copy() if isinstance(v, list | set) else v for v in _given(app)]
-        config = _checked_names(app)
+        config = _configuration(app)
         self.name = name
         self.auto = _flag(config, "TASK_CONTEXT_AUTO")
         self.max_size = _size(config, "TASK_CONTEXT_MAX_SIZE")
@@ -667,7 +667,7 @@ def _forget_variables(error: BaseException | None) -> None:
 def _capture_request(context: t.Any) -> str:
     settings = _settings(context.app)
     request, missing = context.request, _Missing()
-    if (carried := _current()) is not None and carried.request is request:
+    if (carried := _carried_here()) is not None and carried.request is request:
         missing.names = {key: list(names) for key, names in carried.missing.items()}
     parts: dict[str, t.Any] = {
         # In an order of its own: names would double the size of most requests.
@@ -1109,7 +1109,7 @@ def _over(maximum: int) -> str:
 def _encode_body(
     request: flask.Request, room: int, settings: _Settings, missing: _Missing
 ) -> str:
-    body = _read_body(request, room) if settings.body else _no_body(request)
+    body = _read_body(request, room) if settings.body else _left_out_by_setting(request)
     if body == b"":
         return ""
     excluded = missing.noting(settings.excluded, "field")
@@ -1136,7 +1136,7 @@ def _encode_any(
     return _encode_form(body, room, excluded)
 
 
-def _no_body(request: flask.Request) -> bytes | _LeftOutStream:
+def _left_out_by_setting(request: flask.Request) -> bytes | _LeftOutStream:
     length, environ = request.content_length, request.environ
     streamed = "HTTP_TRANSFER_ENCODING" in environ or (
         not _BODY_KEYS.isdisjoint(environ) and environ.get("wsgi.input_terminated")
@@ -1338,7 +1338,7 @@ def _room(settings: _Settings) -> int:
     return settings.max_size - len(around) - _SIGNATURE
 
 
-class _Sealed:
+class _ParsedHeader:
     """What a header says of itself; :func:`_unseal` proves it."""
 
     def __init__(self, header: t.Any) -> None:
@@ -1356,7 +1356,7 @@ class _Sealed:
         parts = _PARTS.fullmatch(header)
         if version != _FORMAT or parts is None or not header.isascii():
             raise BadContext(_NOT_OURS)
-        self.header = header
+        self.text = header
         self.prefix, self.kind, name, self.key_id, length, self.payload = parts.groups()
         self.app_name = unquote(name)
         expected = int(length) + (_SIGNATURE if self.kind == "signed" else 0)
@@ -1367,38 +1367,38 @@ class _Sealed:
             )
 
 
-def _unseal(sealed: _Sealed, settings: _Settings) -> str:
-    if sealed.kind == settings.kind == "unsigned":
+def _unseal(header: _ParsedHeader, settings: _Settings) -> str:
+    if header.kind == settings.kind == "unsigned":
         _warn_of_no_key(settings.name)
-        return sealed.payload
+        return header.payload
     if not settings.keys:
         raise BadContext(
-            f"The context is {sealed.kind}, and the app {settings.name!r} has no"
+            f"The context is {header.kind}, and the app {settings.name!r} has no"
             " SECRET_KEY in this process: set the one of the process that sent it."
         )
-    if sealed.kind != "encrypted" and sealed.kind != settings.kind:
+    if header.kind != "encrypted" and header.kind != settings.kind:
         raise BadContext(
-            f"The context is {sealed.kind}, and the app {settings.name!r} takes only"
+            f"The context is {header.kind}, and the app {settings.name!r} takes only"
             f" {settings.kind} ones in this process: give the process that sent it the"
             " same SECRET_KEY and TASK_CONTEXT_ENCRYPT."
         )
     for key in settings.keys:
-        if key.id == sealed.key_id:
-            return _unseal_with(key, sealed)
+        if key.id == header.key_id:
+            return _unseal_with(key, header)
     ids = " and ".join(repr(key.id) for key in settings.keys)
     raise BadContext(
-        f"The context is {sealed.kind} with a SECRET_KEY that the app"
+        f"The context is {header.kind} with a SECRET_KEY that the app"
         f" {settings.name!r} does not have in this process: give every process the"
         " same key (not one that 'os.urandom' or 'secrets' makes anew at each start),"
         " and old ones in SECRET_KEY_FALLBACKS. The context's key has the id"
-        f" {sealed.key_id!r}, and this process has {ids}."
+        f" {header.key_id!r}, and this process has {ids}."
     )
 
 
-def _unseal_with(key: _Key, sealed: _Sealed) -> str:
-    if sealed.kind == "encrypted":
+def _unseal_with(key: _Key, header: _ParsedHeader) -> str:
+    if header.kind == "encrypted":
         try:
-            return key.decrypt(sealed.payload, sealed.prefix)
+            return key.decrypt(header.payload, header.prefix)
         except ImportError:
             raise BadContext(
                 f"The context is encrypted, and {_NO_CRYPTOGRAPHY}"
@@ -1407,14 +1407,14 @@ def _unseal_with(key: _Key, sealed: _Sealed) -> str:
             raise BadContext(
                 f"The context was changed on its way: it does not decrypt. {_LOOK}"
             ) from None
-    text, _, signature = sealed.header.rpartition(".")
+    signed, _, signature = header.text.rpartition(".")
     # Not ``verify_signature``: it takes other spellings of the same bytes too.
-    expected = key.signer.get_signature(text)
+    expected = key.signer.get_signature(signed)
     if not hmac.compare_digest(expected, signature.encode("ascii")):
         raise BadContext(
             f"The context was changed on its way: its signature is wrong. {_LOOK}"
         )
-    return sealed.payload[:-_SIGNATURE]
+    return header.payload[:-_SIGNATURE]
 
 
 class _Key:
@@ -1511,7 +1511,7 @@ _carried: contextvars.ContextVar[_Carried | None] = contextvars.ContextVar(
 _received: weakref.WeakValueDictionary[str, t.Any] = weakref.WeakValueDictionary()
 
 
-def _current() -> _Carried | None:
+def _carried_here() -> _Carried | None:
     """Not that of a message which has ended, in a thread that was begun there."""
     carried = _carried.get()
     return None if carried is not None and carried.ended else carried
@@ -1520,7 +1520,7 @@ def _current() -> _Carried | None:
 def _is_silent() -> bool:
     """Whether hooks and teardown functions are running. What these send carries no
     request: an access log that a task writes would write itself for ever."""
-    carried = _current()
+    carried = _carried_here()
     return carried is not None and carried.header is None
 
 
@@ -1528,7 +1528,7 @@ def _send(send: t.Callable[[], R], own: t.Any) -> R:
     """What is sent by this call carries its own context, or else the current request."""
     if own is None and _is_silent():
         return send()
-    outer, context = _current(), _request_context()
+    outer, context = _carried_here(), _request_context()
     if own is None:
         own = _capture(context) if context else _inherited() or ""
     sending = _Carried(own, context, outer.message_id if outer else None)
@@ -1545,7 +1545,7 @@ def _inherited() -> t.Any:
     """What a message carries that is sent here with no word of a context: the nearest
     of the live request and the message that is being worked on. "" for none, and
     ``None`` where neither is there: then its parent may be in this worker."""
-    carried, context = _current(), _request_context()
+    carried, context = _carried_here(), _request_context()
     if _is_silent():
         return ""
     if carried is not None and carried.request is (context and context.request):
@@ -1793,12 +1793,12 @@ def _restore_request(carried: _Carried, option: _AppOption) -> t.ContextManager[
         if active is not None and active.app == app:
             return contextlib.nullcontext()
         return _Restored(app, carried if asked else None)
-    sealed = _Sealed(carried.header)
-    app = _find_app(option, sealed.app_name, asked=asked)
+    header = _ParsedHeader(carried.header)
+    app = _find_app(option, header.app_name, asked=asked)
     settings = _settings(app)
-    if settings.name != sealed.app_name and sealed.app_name in _apps:
+    if settings.name != header.app_name and header.app_name in _apps:
         return _Restored(app, carried)
-    snapshot = _decode(_unseal(sealed, settings), settings.values.decode)
+    snapshot = _decode(_unseal(header, settings), settings.values.decode)
     opened = _Restored(app, carried, snapshot)
     carried.request = opened.context.request
     carried.missing = snapshot["missing"]
@@ -1934,7 +1934,7 @@ class _Restored:
             raise RuntimeError(
                 "This context was entered before: call 'restore_context' for each time."
             )
-        self.entered, self.outer = True, _current()
+        self.entered, self.outer = True, _carried_here()
         carried = self.carried or self.outer
         if self.carried is not None:
             self.carried.silence = self.silence
@@ -2039,7 +2039,7 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
         bound = functools.partial(body, *args, **kwargs)
         # Around a base class, the options of the task's own body are nearer.
         task = _innermost_task()
-        beneath = _mark_of(task) if args and args[0] is task else None
+        beneath = _options_of(task) if args and args[0] is task else None
         # A copy, so that nothing stays pushed whatever ends the task: a soft time
         # limit can strike between any two steps.
         return _copied_context().run(_work, bound, carried, beneath or options)
@@ -2052,7 +2052,7 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
     return run
 
 
-def _mark_of(task: t.Any) -> _Options | None:
+def _options_of(task: t.Any) -> _Options | None:
     """The options of its own body."""
     return getattr(getattr(task, _body_attribute(task)), _MARK, None)
 
@@ -2062,7 +2062,7 @@ def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None
     request, or in what its message has opened already."""
     if _is_silent() and flask.has_app_context():
         return None
-    message, carried = _current_message(args), _current()
+    message, carried = _current_message(args), _carried_here()
     header = _header_in(message)
     if message is not None and not message.is_eager:
         # By its id: a task that calls itself gets a copy of the message.
@@ -2085,8 +2085,9 @@ def _is_asked_for(options: _Options, message: Context) -> bool:
     task = _innermost_task()
     if task is None or message not in task.request_stack.stack:
         return False
-    calls = [vars(kind).get("__call__") for kind in type(task).__mro__]
-    return options in [_mark_of(task), *(getattr(call, _MARK, None) for call in calls)]
+    calls = (vars(kind).get("__call__") for kind in type(task).__mro__)
+    around = [getattr(call, _MARK, None) for call in calls]
+    return options in [_options_of(task), *around]
 
 
 def _work(body: t.Callable[[], t.Any], carried: _Carried, options: _Options) -> t.Any:
@@ -2112,14 +2113,14 @@ def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
     changed, modified = _changes_of(context), _session_of(context).modified
     _session_of(context).modified = False
     result = body()
-    if _session_of(context).modified and (not changed() or changed() - _EXTENSIONS):
+    if _session_of(context).modified and (not changed() or changed() - _NO_CHANGE):
         _warn_of_session(body)
     _session_of(context).modified |= modified
     return result
 
 
 #: What Flask-Login and Flask-WTF change where the user and a form are looked at.
-_EXTENSIONS = {"_fresh", "_id", "_remember", "_remember_seconds", "csrf_token"}
+_NO_CHANGE = {"_fresh", "_id", "_remember", "_remember_seconds", "csrf_token"}
 
 
 def _changes_of(context: t.Any) -> t.Callable[[], set[t.Any]]:
@@ -2155,7 +2156,7 @@ def _warn_of_session(body: t.Any) -> None:
 _warned: set[str] = set()
 
 
-_WAYS_OUT = {
+_HOW_TO_SEND_IT = {
     "TASK_CONTEXT_EXCLUDE": "set TASK_CONTEXT_ENCRYPT = True, which leaves none out",
     "TASK_CONTEXT_SESSION": "let the list name it",
 }
@@ -2166,7 +2167,7 @@ def _explain(error: Exception, missing: dict[str, list[str]]) -> None:
     if not missing:
         return
     named = (
-        f"{', '.join(names)} ({setting}: {_WAYS_OUT.get(setting, 'change it')})"
+        f"{', '.join(names)} ({setting}: {_HOW_TO_SEND_IT.get(setting, 'change it')})"
         for setting, names in missing.items()
     )
     note = (
@@ -2181,8 +2182,8 @@ def _explain(error: Exception, missing: dict[str, list[str]]) -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> t.Iterator[None]:
-    outer = _current()
+def _silenced() -> t.Iterator[None]:
+    outer = _carried_here()
     _carried.set(outer and outer.silence)
     yield
     # Not in a ``finally``: a generator that a soft time limit has left would set it when
@@ -2193,9 +2194,9 @@ def _silence() -> t.Iterator[None]:
 def _run_before_request(context: t.Any, options: _Options) -> None:
     if not options.before_request:
         return
-    with _silence():
+    with _silenced():
         try:
-            answer = _call_hooks(context, "preprocess_request")
+            answer = _call_app(context, "preprocess_request")
         except HTTPException as error:
             raise _refusal(context, "aborted", error) from error
         if answer is not None:
@@ -2219,17 +2220,17 @@ def _run_after_request(context: t.Any, options: _Options) -> None:
     """They cannot undo the task: its work is done, and a retry would do it twice."""
     if not options.after_request:
         return
-    with _silence():
+    with _silenced():
         try:
             response = context.app.make_response("")
             try:
-                response = _call_hooks(
+                response = _call_app(
                     context, "process_response", response, app=_never_saving(context)
                 )
             finally:
                 response.close()
         except Exception:  # noqa: BLE001 - whatever it is, it is logged
-            _call_hooks(context, "log_exception", sys.exc_info())
+            _call_app(context, "log_exception", sys.exc_info())
 
 
 def _never_saving(context: t.Any) -> t.Any:
@@ -2325,14 +2326,14 @@ def _call_of_its_own(base: t.Any, options: _Options) -> t.Callable[..., t.Any]:
 
     @functools.wraps(opens)
     def call(self: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
-        return (bare if _mark_of(self) else opens)(self, *args, **kwargs)
+        return (bare if _options_of(self) else opens)(self, *args, **kwargs)
 
     return call
 
 
 def _decorate_task(task: t.Any, options: _Options) -> None:
     """Where the same task is defined again, Celery gives the one that it has."""
-    if _mark_of(task) != options:
+    if _options_of(task) != options:
         name = _body_attribute(task)
         setattr(task, name, _wrap(getattr(task, name), options))
 
@@ -2376,7 +2377,7 @@ def _session_of(context: t.Any) -> t.Any:
     return context._session if hasattr(context, "_session") else context.session
 
 
-def _call_hooks(context: t.Any, method: str, *args: t.Any, app: t.Any = None) -> t.Any:
+def _call_app(context: t.Any, method: str, *args: t.Any, app: t.Any = None) -> t.Any:
     """Flask 3.2 and later take the context first."""
     return getattr(app or context.app, method)(*((context, *args) if _MERGED else args))
 

@@ -212,7 +212,7 @@ class ArticleTask(celery.Task):
         with app.test_request_context(**context) as opened:
             result = super().__call__(*args, **kwargs)
             response = app.make_response(result or "")
-            flask_task_context._call_hooks(opened, "process_response", response)
+            flask_task_context._call_app(opened, "process_response", response)
         return result
 
 

@@ -111,7 +111,9 @@ class Target:
         init_app(create_app("other", SECRET_KEY="other key"))
         self.headers = {kind: capture(app) for kind, app in self.apps.items()}
         self.payloads = [
-            library._unseal(library._Sealed(header), library._settings(self.apps[kind]))
+            library._unseal(
+                library._ParsedHeader(header), library._settings(self.apps[kind])
+            )
             for kind, headers in self.headers.items()
             for header in headers
         ]
