@@ -962,7 +962,7 @@ _BODY_KEYS = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"}
 _NO_ROOM = "it does not fit into TASK_CONTEXT_MAX_SIZE"
 _BEGUN = "the view had begun to read it from request.stream"
 _HUNG_UP = "the client hung up while sending it"
-_FORM_ALONE = "only its form did"
+_OVER = "it is over MAX_CONTENT_LENGTH ({} bytes)"
 
 
 def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStream:
@@ -985,8 +985,8 @@ def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStr
     if cached is None:
         return _read_ahead(request, length, room)
     if len(cached) < (length or 0):
-        return _left_out_body(length, _BEGUN)
-    return cached if len(cached) <= room else _too_long(len(cached))
+        return _LeftOutStream(length, _BEGUN)
+    return cached if len(cached) <= room else _LeftOutStream(len(cached), _NO_ROOM)
 
 
 def _read_ahead(
@@ -997,9 +997,9 @@ def _read_ahead(
     environ, maximum = request.environ, request.max_content_length
     opened = "stream" in vars(request)
     if not opened and maximum is not None and (length or 0) > maximum:
-        return _left_out_body(length, _over(maximum))
+        return _LeftOutStream(length, _OVER.format(maximum))
     if (length or 0) > room:
-        return _too_long(length)
+        return _LeftOutStream(length, _NO_ROOM)
     rest = request.stream if opened else environ["wsgi.input"]
     stream = rest if opened else get_input_stream(environ, max_content_length=maximum)
     buffer = bytearray()
@@ -1010,7 +1010,7 @@ def _read_ahead(
         # Werkzeug looks for the end behind the limit, and says so of a whole body too.
         buffer += b"" if opened else rest.read(1)
         if len(buffer) != maximum:
-            return _left_out_body(length, _over(maximum or 0))
+            return _LeftOutStream(length, _OVER.format(maximum or 0))
     finally:
         head = bytes(buffer)
         replay = io.BufferedReader(_Replay(io.BytesIO(head), rest))
@@ -1019,11 +1019,11 @@ def _read_ahead(
         else:
             environ["wsgi.input"] = replay
     if len(head) > room:
-        return _too_long(length)
+        return _LeftOutStream(length, _NO_ROOM)
     # Without a length nobody can tell whether the view has read a part.
     streamed = opened and (head or "HTTP_TRANSFER_ENCODING" in environ)
     if len(head) < (length or 0) or (streamed and length is None):
-        return _left_out_body(length, _BEGUN if opened else _HUNG_UP)
+        return _LeftOutStream(length, _BEGUN if opened else _HUNG_UP)
     return head
 
 
@@ -1051,8 +1051,8 @@ def _parse_form(request: flask.Request, body: bytes) -> _Form | _LeftOutStream:
             stream, mimetype, len(body), request.mimetype_params
         )
     except HTTPException as error:
-        return _left_out_body(len(body), f"Flask refuses its form ({error.name})")
-    return _Form(fields, files, _left_out_body(len(body), _FORM_ALONE))
+        return _LeftOutStream(len(body), f"Flask refuses its form ({error.name})")
+    return _Form(fields, files, _LeftOutStream(len(body), "only its form did"))
 
 
 class _Form:
@@ -1074,33 +1074,23 @@ class _Form:
 class _LeftOutStream(io.RawIOBase):
     """Stands where the bytes would be, and says why they are not there."""
 
-    def __init__(self, what: str, size: int | None, reason: str) -> None:
-        self.what, self.size, self.reason = what, size, reason
-        self.described = [what, size, reason]
+    def __init__(
+        self, size: int | None, reason: str, what: str = "request body"
+    ) -> None:
+        self.described = what, size, reason
 
     def readable(self) -> bool:
         return True
 
     def _fail(self, *args: t.Any) -> t.NoReturn:
-        size = "of unknown size" if self.size is None else f"{self.size} bytes"
+        what, size, reason = self.described
+        measure = "of unknown size" if size is None else f"{size} bytes"
         raise LeftOut(
-            f"The {self.what} ({size}) did not travel with the task: {self.reason}."
+            f"The {what} ({measure}) did not travel with the task: {reason}."
             " Store it in the view and pass its key to the task."
         )
 
     read = readall = readinto = readline = seek = tell = _fail
-
-
-def _left_out_body(size: int | None, reason: str) -> _LeftOutStream:
-    return _LeftOutStream("request body", size, reason)
-
-
-def _too_long(size: int | None) -> _LeftOutStream:
-    return _left_out_body(size, _NO_ROOM)
-
-
-def _over(maximum: int) -> str:
-    return f"it is over MAX_CONTENT_LENGTH ({maximum} bytes)"
 
 
 # -- body: as JSON, without credentials ---------------------------------------
@@ -1116,24 +1106,27 @@ def _encode_body(
     if isinstance(body, bytes) and settings.excludes:
         body = _without_excluded(request, body, excluded, settings.excluded_words)
     if isinstance(body, _Form) and sum(map(len, chain(*body.fields))) > room:
-        body = _too_long(request.content_length)
+        body = _LeftOutStream(request.content_length, _NO_ROOM)
     encoded = _encode_any(body, room, excluded)
     if len(encoded) > room and isinstance(body, bytes) and _is_multipart(request):
         body = _parse_form(request, body)
         encoded = _encode_any(body, room, excluded)
     if len(encoded) > room:
-        return _encode_left_out(_too_long(request.content_length))
+        body = _LeftOutStream(request.content_length, _NO_ROOM)
+        encoded = _encode_any(body, room, excluded)
     return encoded
 
 
 def _encode_any(
     body: bytes | _Form | _LeftOutStream, room: int, excluded: t.Callable[[str], bool]
 ) -> str:
-    if isinstance(body, bytes):
-        return _encode_bytes(body)
+    if isinstance(body, _Form):
+        return _encode_form(body, room, excluded)
     if isinstance(body, _LeftOutStream):
-        return _encode_left_out(body)
-    return _encode_form(body, room, excluded)
+        return _encode({"left_out": body.described})
+    if body.isascii():
+        return f'{{"text":{_encode(body.decode("ascii"))}}}'
+    return _encode({"base64": b64encode(body).decode("ascii")})
 
 
 def _left_out_by_setting(request: flask.Request) -> bytes | _LeftOutStream:
@@ -1143,7 +1136,7 @@ def _left_out_by_setting(request: flask.Request) -> bytes | _LeftOutStream:
     )
     if length == 0 or (length is None and not streamed):
         return b""
-    return _left_out_body(length, "TASK_CONTEXT_BODY is False")
+    return _LeftOutStream(length, "TASK_CONTEXT_BODY is False")
 
 
 def _is_multipart(request: flask.Request) -> bool:
@@ -1215,7 +1208,7 @@ def _json_without_excluded(
     except (ValueError, RecursionError):
         if "json" not in request.mimetype:
             return body
-        return _left_out_body(
+        return _LeftOutStream(
             len(body), "TASK_CONTEXT_EXCLUDE cannot be applied to JSON that is broken"
         )
     if not removed:
@@ -1223,16 +1216,6 @@ def _json_without_excluded(
     # Shorter than it was, so that it is not over a limit that the view's was under.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
-
-
-def _encode_bytes(body: bytes) -> str:
-    if body.isascii():
-        return f'{{"text":{_encode(body.decode("ascii"))}}}'
-    return _encode({"base64": b64encode(body).decode("ascii")})
-
-
-def _encode_left_out(stream: _LeftOutStream) -> str:
-    return _encode({"left_out": stream.described})
 
 
 def _encode_form(form: _Form, room: int, excluded: t.Callable[[str], bool]) -> str:
@@ -1879,7 +1862,7 @@ def _stream_from(body: dict[str, t.Any]) -> t.IO[bytes]:
 def _left_out_from(what: str, size: int | None, reason: str) -> _LeftOutStream:
     if not isinstance(size, int | None):
         raise TypeError(f"{size!r} is no size")
-    return _LeftOutStream(str(what), size, str(reason))
+    return _LeftOutStream(size, str(reason), str(what))
 
 
 def _form_from(body: dict[str, t.Any]) -> tuple[list[t.Any], list[t.Any]]:
