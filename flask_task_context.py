@@ -112,6 +112,7 @@ __version__ = "0.1.0"
 
 _HEADER = "flask_task_context"
 _AppOption: t.TypeAlias = flask.Flask | t.Callable[[], flask.Flask] | str | None
+_NameCheck: t.TypeAlias = t.Callable[[str], bool]
 
 T = t.TypeVar("T", bound=t.Callable[..., t.Any])
 P = t.ParamSpec("P")
@@ -534,9 +535,7 @@ def _is_attribute(name: str) -> bool:
     return name.isidentifier() and not name.startswith("__")
 
 
-def _matcher(
-    patterns: tuple[str, ...], but: tuple[str, ...] = ()
-) -> t.Callable[[str], bool]:
+def _matcher(patterns: tuple[str, ...], but: tuple[str, ...] = ()) -> _NameCheck:
     """Whether a name fits a pattern, in whatever spelling or case: ``*api-key*``
     fits ``X_API_KEY``, ``apiKey`` and ``Api Key``.
 
@@ -709,9 +708,7 @@ class _Missing:
         if name not in names and len(names) < 20:
             names.append(name)
 
-    def noting(
-        self, excluded: t.Callable[[str], bool], what: str
-    ) -> t.Callable[[str], bool]:
+    def noting(self, excluded: _NameCheck, what: str) -> _NameCheck:
         def noting(name: str) -> bool:
             if excluded(name):
                 named = f"{what} {name!r}" if _A_NAME.fullmatch(name) else f"a {what}"
@@ -807,7 +804,7 @@ def _encode_exactly(value: t.Any) -> str:
     return text
 
 
-def _without_keys(value: t.Any, excluded: t.Callable[[str], bool]) -> t.Any:
+def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
     if type(value) is dict:
         return {
             key: _without_keys(item, excluded)
@@ -953,8 +950,9 @@ _FROM_JSON = {key: from_json for key, _, from_json in _TYPES.values()}
 
 # -- body: bytes, a form, or left out; all of it still there for the view -----
 
+_MULTIPART = "multipart/form-data"
 _FORM_TYPES = (
-    "multipart/form-data",
+    _MULTIPART,
     "application/x-www-form-urlencoded",
     "application/x-url-encoded",  # For Werkzeug before 3.0.
 )
@@ -965,7 +963,7 @@ _HUNG_UP = "the client hung up while sending it"
 _OVER = "it is over MAX_CONTENT_LENGTH ({} bytes)"
 
 
-def _read_body(request: flask.Request, room: int) -> bytes | _Form | _LeftOutStream:
+def _read_body(request: flask.Request, room: int) -> _Body:
     """The body, with no more than ``room`` bytes of it in memory, and all of
     it still there for the view afterwards."""
     environ, touched = request.environ, vars(request)
@@ -1093,6 +1091,9 @@ class _LeftOutStream(io.RawIOBase):
     read = readall = readinto = readline = seek = tell = _fail
 
 
+_Body: t.TypeAlias = bytes | _Form | _LeftOutStream
+
+
 # -- body: as JSON, without credentials ---------------------------------------
 
 
@@ -1108,7 +1109,8 @@ def _encode_body(
     if isinstance(body, _Form) and sum(map(len, chain(*body.fields))) > room:
         body = _LeftOutStream(request.content_length, _NO_ROOM)
     encoded = _encode_any(body, room, excluded)
-    if len(encoded) > room and isinstance(body, bytes) and _is_multipart(request):
+    too_long = len(encoded) > room
+    if too_long and isinstance(body, bytes) and request.mimetype == _MULTIPART:
         body = _parse_form(request, body)
         encoded = _encode_any(body, room, excluded)
     if len(encoded) > room:
@@ -1117,9 +1119,7 @@ def _encode_body(
     return encoded
 
 
-def _encode_any(
-    body: bytes | _Form | _LeftOutStream, room: int, excluded: t.Callable[[str], bool]
-) -> str:
+def _encode_any(body: _Body, room: int, excluded: _NameCheck) -> str:
     if isinstance(body, _Form):
         return _encode_form(body, room, excluded)
     if isinstance(body, _LeftOutStream):
@@ -1139,17 +1139,10 @@ def _left_out_by_setting(request: flask.Request) -> bytes | _LeftOutStream:
     return _LeftOutStream(length, "TASK_CONTEXT_BODY is False")
 
 
-def _is_multipart(request: flask.Request) -> bool:
-    return request.mimetype == "multipart/form-data"
-
-
 def _without_excluded(
-    request: flask.Request,
-    body: bytes,
-    excluded: t.Callable[[str], bool],
-    words: tuple[bytes, ...],
-) -> bytes | _Form | _LeftOutStream:
-    if _is_multipart(request):
+    request: flask.Request, body: bytes, excluded: _NameCheck, words: tuple[bytes, ...]
+) -> _Body:
+    if request.mimetype == _MULTIPART:
         form = _parse_form(request, body)
         if isinstance(form, _LeftOutStream):
             return form
@@ -1193,7 +1186,7 @@ def _is_json(body: bytes) -> bool:
 
 
 def _json_without_excluded(
-    request: flask.Request, body: bytes, excluded: t.Callable[[str], bool]
+    request: flask.Request, body: bytes, excluded: _NameCheck
 ) -> bytes | _LeftOutStream:
     removed = False
 
@@ -1218,7 +1211,7 @@ def _json_without_excluded(
     return text.encode("utf-8", "surrogatepass")
 
 
-def _encode_form(form: _Form, room: int, excluded: t.Callable[[str], bool]) -> str:
+def _encode_form(form: _Form, room: int, excluded: _NameCheck) -> str:
     fields = [field for field in form.fields if not excluded(field[0])]
     parts: dict[str, t.Any] = {"form": fields}
     if form.raw:
