@@ -998,7 +998,8 @@ def _read_ahead(
         return _LeftOutStream(length, _OVER.format(maximum))
     if (length or 0) > room:
         return _LeftOutStream(length, _NO_ROOM)
-    rest = request.stream if opened else environ["wsgi.input"]
+    place, key = (vars(request), "stream") if opened else (environ, "wsgi.input")
+    rest = place[key]
     stream = rest if opened else get_input_stream(environ, max_content_length=maximum)
     buffer = bytearray()
     try:
@@ -1011,11 +1012,7 @@ def _read_ahead(
             return _LeftOutStream(length, _OVER.format(maximum or 0))
     finally:
         head = bytes(buffer)
-        replay = io.BufferedReader(_Replay(io.BytesIO(head), rest))
-        if opened:
-            t.cast("t.Any", request).stream = replay
-        else:
-            environ["wsgi.input"] = replay
+        place[key] = io.BufferedReader(_Replay(io.BytesIO(head), rest))
     if len(head) > room:
         return _LeftOutStream(length, _NO_ROOM)
     # Without a length nobody can tell whether the view has read a part.
