@@ -1783,23 +1783,20 @@ def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> dict[str, t.Any]:
     try:
         parts = decode(payload)
         body, session = parts.get("body") or {}, parts.get("session")
+        missing = parts.get("missing", {})
         return {
             "environ": _environ_from(parts["server"], parts["environ"], body),
             "form": _form_from(body) if "form" in body else None,
             "session": None if session is None else dict(session),
             "g": _attributes_from(parts.get("g", {})),
             "entries": dict(parts.get("signals", {})),
-            "missing": _missing_from(parts.get("missing", {})),
+            "missing": {str(k): [*map(str, v)] for k, v in missing.items()},
         }
     except _UNREADABLE as error:
         raise BadContext(
             f"The context cannot be read: {error!r}. Send it as 'capture_context'"
             " gives it."
         ) from error
-
-
-def _missing_from(names: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {str(key): list(map(str, names[key])) for key in names}
 
 
 def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -1824,13 +1821,10 @@ def _environ_from(
     if not all(isinstance(always.get(key, ""), str | int) for key in _NUMBERS):
         raise TypeError("a port or a flag of another type")
     stream = _stream_from(body)
-    if (
-        "CONTENT_LENGTH" in variables
-        and isinstance(stream, io.BytesIO)
-        and body.keys() & {"text", "base64"}
-    ):
+    if "CONTENT_LENGTH" in variables and body.keys() & {"text", "base64"}:
         # Without the fields that were excluded it may be shorter.
-        variables = {**variables, "CONTENT_LENGTH": str(len(stream.getbuffer()))}
+        length = len(t.cast("io.BytesIO", stream).getbuffer())
+        variables = {**variables, "CONTENT_LENGTH": str(length)}
     return {
         **always,
         **variables,
