@@ -55,6 +55,7 @@ from decimal import Decimal
 from hashlib import sha256
 from importlib import import_module
 from itertools import chain
+from traceback import walk_tb
 from urllib.parse import quote
 from urllib.parse import unquote
 from urllib.parse import unquote_plus
@@ -409,13 +410,8 @@ def _settings(app: flask.Flask) -> _Settings:
 def _given(app: flask.Flask) -> list[t.Any]:
     serializer = getattr(app.session_interface, "serializer", None)
     tags = [*getattr(serializer, "order", ())]
-    return [
-        app.secret_key,
-        serializer,
-        tags,
-        [*app.config],
-        *map(app.config.get, _DEFAULTS),
-    ]
+    values = map(app.config.get, _DEFAULTS)
+    return [app.secret_key, serializer, tags, [*app.config], *values]
 
 
 def _configuration(app: flask.Flask) -> dict[str, t.Any]:
@@ -601,10 +597,8 @@ _ALWAYS = (
     "wsgi.multiprocess",
     "wsgi.run_once",
 )
-#: Some servers have the port as a number.
-_NUMBERS = frozenset(
-    ("SERVER_PORT", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once")
-)
+#: Flags of PEP 3333, and the port, which some servers have as a number.
+_NUMBERS = {"SERVER_PORT", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once"}
 _SOMETIMES = {
     "AUTH_TYPE",
     "CONTENT_LENGTH",
@@ -654,12 +648,10 @@ def _capture(context: t.Any) -> str:
 def _forget_variables(error: BaseException | None) -> None:
     """Error reports write out the variables of each frame: ours are the visitor's."""
     while error is not None:
-        trace = error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_globals is globals():
+        for frame, _ in walk_tb(error.__traceback__):
+            if frame.f_globals is globals():
                 with contextlib.suppress(RuntimeError):  # One that is running still.
-                    trace.tb_frame.clear()
-            trace = trace.tb_next
+                    frame.clear()
         error = error.__cause__
 
 
@@ -1666,10 +1658,10 @@ def _find_app(
         return option if isinstance(option, Flask) else _load(option)
     if name in _apps:
         return _apps[name]
-    only = next(iter(_apps.values())) if len(_apps) == 1 else None
-    if only is not None and (asked or not flask.has_app_context()):
-        return only
-    if flask.has_app_context():
+    active = flask.has_app_context()
+    if len(_apps) == 1 and (asked or not active):
+        return next(iter(_apps.values()))
+    if active:
         return t.cast("flask.Flask", _behind(flask.current_app))
     if _apps:
         raise _unknown(name)
