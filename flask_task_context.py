@@ -665,8 +665,8 @@ def _capture_request(context: t.Any) -> str:
         "server": list(map(request.environ.get, _ALWAYS)),
         "environ": _environ_of(request.environ, settings, missing),
     }
-    if (session := _session_values(context)) is not None:
-        parts["session"] = _chosen(session, settings, missing)
+    if (session := _session_values(context, settings, missing)) is not None:
+        parts["session"] = session
     if settings.g and (values := _g_values(context.app, settings.g)):
         parts["g"] = values
     if context_captured.receivers:
@@ -732,7 +732,9 @@ def _environ_of(
     return variables
 
 
-def _session_values(context: t.Any) -> dict[str, t.Any] | None:
+def _session_values(
+    context: t.Any, settings: _Settings, missing: _Missing
+) -> dict[str, t.Any] | None:
     session = _session_of(context)
     # It is None while a session interface opens it.
     if session is None:
@@ -745,23 +747,17 @@ def _session_values(context: t.Any) -> dict[str, t.Any] | None:
     values = dict(session)
     if getattr(session, "accessed", None) != accessed:
         session.accessed = accessed
-    return values
+    if settings.session is None:
+        return values
+    for key in values.keys() - set(settings.session):
+        missing.add("TASK_CONTEXT_SESSION", f"session key {key!r}")
+    return {key: values[key] for key in settings.session if key in values}
 
 
 def _g_values(app: flask.Flask, names: tuple[str, ...]) -> dict[str, t.Any]:
     if flask.current_app != app:  # Another app's context is on top, and its ``g``.
         return {}
     return {name: getattr(flask.g, name) for name in names if name in flask.g}
-
-
-def _chosen(
-    session: dict[str, t.Any], settings: _Settings, missing: _Missing
-) -> dict[str, t.Any]:
-    if settings.session is None:
-        return session
-    for key in session.keys() - set(settings.session):
-        missing.add("TASK_CONTEXT_SESSION", f"session key {key!r}")
-    return {key: session[key] for key in settings.session if key in session}
 
 
 def _encode_parts(
