@@ -986,21 +986,9 @@ def _read_ahead(
         return _LeftOutStream(length, _OVER.format(maximum))
     if (length or 0) > room:
         return _LeftOutStream(length, _NO_ROOM)
-    place, key = (vars(request), "stream") if opened else (environ, "wsgi.input")
-    rest = place[key]
-    stream = rest if opened else get_input_stream(environ, max_content_length=maximum)
-    buffer = bytearray()
-    try:
-        while len(buffer) <= room and (chunk := stream.read(room + 1 - len(buffer))):
-            buffer += chunk
-    except RequestEntityTooLarge:
-        # Werkzeug looks for the end behind the limit, and says so of a whole body too.
-        buffer += b"" if opened else rest.read(1)
-        if len(buffer) != maximum:
-            return _LeftOutStream(length, _OVER.format(maximum or 0))
-    finally:
-        head = bytes(buffer)
-        place[key] = io.BufferedReader(_Replay(io.BytesIO(head), rest))
+    head = _head(request, room)
+    if head is None:
+        return _LeftOutStream(length, _OVER.format(maximum or 0))
     if len(head) > room:
         return _LeftOutStream(length, _NO_ROOM)
     # Without a length nobody can tell whether the view has read a part.
@@ -1010,11 +998,41 @@ def _read_ahead(
     return head
 
 
+def _head(request: flask.Request, room: int) -> bytes | None:
+    """All, or one byte more than there is room for. ``None`` if it is over the limit."""
+    environ, opened = request.environ, "stream" in vars(request)
+    place, key = (vars(request), "stream") if opened else (environ, "wsgi.input")
+    rest, maximum = place[key], request.max_content_length
+    former = getattr(rest, "raw", None)
+    if isinstance(former, _Replay) and former.tells(room):
+        return former.head.getvalue()
+    stream = rest if opened else get_input_stream(environ, max_content_length=maximum)
+    buffer, whole = bytearray(), False
+    try:
+        while len(buffer) <= room and (chunk := stream.read(room + 1 - len(buffer))):
+            buffer += chunk
+        whole = len(buffer) <= room
+    except RequestEntityTooLarge:
+        # Werkzeug looks for the end behind the limit, and says so of a whole body too.
+        buffer += b"" if opened else rest.read(1)
+        if len(buffer) != maximum:
+            return None
+    finally:
+        place[key] = io.BufferedReader(_Replay(bytes(buffer), rest, whole))
+    return bytes(buffer)
+
+
 class _Replay(io.RawIOBase):
     """What was read ahead of a stream, and then the stream."""
 
-    def __init__(self, head: t.IO[bytes], rest: t.IO[bytes]) -> None:
-        self.head, self.rest = head, rest
+    def __init__(self, head: bytes, rest: t.IO[bytes], whole: bool) -> None:
+        self.head, self.rest, self.whole = io.BytesIO(head), rest, whole
+
+    def tells(self, room: int) -> bool:
+        """Enough without another look: one around it for each task of a view would in
+        the end be too deep to read."""
+        untouched = self.head.tell() == 0
+        return untouched and (self.whole or len(self.head.getbuffer()) > room)
 
     def readable(self) -> bool:
         return True

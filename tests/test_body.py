@@ -282,6 +282,19 @@ def test_the_view_can_do_all_that_it_could(
         assert (name, seen) == (name, expected[name])
 
 
+@pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize("kind", ["json", "large json"])
+@pytest.mark.parametrize("stage", ["untouched", "stream"])
+def test_a_view_sends_a_thousand_tasks_before_it_reads(
+    place: Place, kind: str, stage: str, length: str
+) -> None:
+    """As many captures as Python has frames leave the body where it is."""
+    data = wire(*BODIES[kind], length)
+    captures = sys.getrecursionlimit() + 100
+    seen = place.visit(data, lambda: act(stage, request.get_data, captures))
+    assert seen == seen_without_capture(place, kind, stage, length)["get_data"]
+
+
 @pytest.mark.parametrize(("kind", "stage", "length"), GRID)
 def test_the_task_has_the_body_or_hears_why_not(
     place: Place, kind: str, stage: str, length: str
