@@ -793,14 +793,8 @@ def _encode_exactly(value: t.Any) -> str:
 
 
 def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
-    if type(value) is dict:
-        return {
-            key: _without_keys(item, excluded)
-            for key, item in value.items()
-            if not excluded(_name_of(key))
-        }
-    if isinstance(value, dict):  # Of a type that the app has a tag for.
-        value = copy(value)
+    if isinstance(value, dict):
+        value = copy(value)  # Of its own type: the app may have a tag for it.
         for key in [*value]:
             if excluded(_name_of(key)):
                 del value[key]
