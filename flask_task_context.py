@@ -265,8 +265,7 @@ def apply_async_with_context(
 
 
 def restore_context(
-    headers: t.Mapping[str, t.Any] | None,
-    app: _AppOption = None,
+    headers: t.Mapping[str, t.Any] | None, app: _AppOption = None
 ) -> t.ContextManager[None]:
     """A context manager that pushes the request that :func:`capture_context` put
     into ``headers``, and pops it at the end, with its teardown functions. No
@@ -333,8 +332,9 @@ def with_request_context(
     Works below and above ``@app.task`` and ``@shared_task``, on a task class
     and on its ``run`` method. On a base class of tasks, or on its ``__call__``, each
     task of that base runs in its request, and what the base does around it too.
-    A message that carries no request runs in an app context of its own. A task that is called inside a live request runs in that
-    request, as it is; one that is called inside an app context alone, in that.
+    A message that carries no request runs in an app context of its own. A task that is
+    called inside a live request runs in that request, as it is; one that is called
+    inside an app context alone, in that.
 
     :param app: a Flask app, a factory, or an import string (``"shop:create_app"``).
         A message that names another app runs in an app context of this one.
@@ -498,11 +498,8 @@ def _size(config: dict[str, t.Any], key: str) -> int:
 
 def _names(config: dict[str, t.Any], key: str) -> tuple[str, ...]:
     names: t.Any = _DEFAULTS[key] if config[key] is None else config[key]
-    if (
-        isinstance(names, str)
-        or not isinstance(names, t.Collection)
-        or not all(isinstance(name, str) for name in names)
-    ):
+    several = isinstance(names, t.Collection) and not isinstance(names, str)
+    if not several or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{key} is {names!r}: make it a list of names.")
     return tuple(names)
 
@@ -1040,11 +1037,9 @@ class _Replay(io.RawIOBase):
 def _parse_form(request: flask.Request, body: bytes) -> _Form | _LeftOutStream:
     parser = request.make_form_data_parser()
     parser.stream_factory = lambda *args, **kwargs: io.BytesIO()
-    stream, mimetype = io.BytesIO(body), request.mimetype
+    stream, options = io.BytesIO(body), request.mimetype_params
     try:
-        _, fields, files = parser.parse(
-            stream, mimetype, len(body), request.mimetype_params
-        )
+        _, fields, files = parser.parse(stream, request.mimetype, len(body), options)
     except HTTPException as error:
         return _LeftOutStream(len(body), f"Flask refuses its form ({error.name})")
     return _Form(fields, files, _LeftOutStream(len(body), "only its form did"))
@@ -1629,24 +1624,25 @@ def _check_headers(headers: t.Any) -> None:
 
 
 def _check_task(task: t.Any, method: str) -> None:
-    if not hasattr(task, method) or inspect.isclass(task):
-        raise TypeError(f"{task!r} is not a Celery task: {_instead_of(task)}.")
-
-
-def _instead_of(task: t.Any) -> str:
-    """What to send instead of something that is no task."""
+    """:raises TypeError: for what is no task, and says what to send instead."""
+    if hasattr(task, method) and not inspect.isclass(task):
+        return
     if isinstance(task, str):
-        return (
+        instead = (
             "pass the task and then its arguments, not what a call of it returned; for"
             " a task's name 'celery_app.send_task(name, args, headers=capture_context())'"
         )
-    if inspect.isclass(task):
-        return "pass the task that 'celery_app.register_task' made of it"
-    if hasattr(getattr(task, "__self__", None), "apply_async"):
-        return "pass the task, not a method of it, and then its arguments"
-    if callable(task):
-        return "put '@app.task' or '@shared_task' on it, or pass one of its signatures"
-    return "pass a task, a signature or a canvas, and not what a task returned"
+    elif inspect.isclass(task):
+        instead = "pass the task that 'celery_app.register_task' made of it"
+    elif hasattr(getattr(task, "__self__", None), "apply_async"):
+        instead = "pass the task, not a method of it, and then its arguments"
+    elif callable(task):
+        instead = (
+            "put '@app.task' or '@shared_task' on it, or pass one of its signatures"
+        )
+    else:
+        instead = "pass a task, a signature or a canvas, and not what a task returned"
+    raise TypeError(f"{task!r} is not a Celery task: {instead}.")
 
 
 # -- find the app ------------------------------------------------------------
@@ -2255,9 +2251,8 @@ def _refuse(function: t.Any) -> None:
         raise TypeError(f"{name} has '@with_request_context' twice: keep one of them.")
     if not hasattr(function, "__name__"):
         raise TypeError(f"{name} has no name: decorate a function that calls it.")
-    if any(map(inspect.iscoroutinefunction, (function, called))) or (
-        inspect.isasyncgenfunction(function)
-    ):
+    coroutine = any(map(inspect.iscoroutinefunction, (function, called)))
+    if coroutine or inspect.isasyncgenfunction(function):
         raise TypeError(
             f"{name} is an async function, which Celery does not await: its body would"
             " run outside of the request. Make it a plain function."
