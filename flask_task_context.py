@@ -452,7 +452,6 @@ class _Settings:
         self.prefix = f"{_FORMAT}:{self.kind}:{quote(name, safe='')}:{key_id}"
         # What cannot be read needs no exclusion.
         patterns = () if encrypt else _names(config, "TASK_CONTEXT_EXCLUDE")
-        self.excludes = bool(patterns)
         self.excluded = excluded = _matcher(patterns)
         # Without the cookie, which never travels, CSRF tokens are worth nothing.
         self.excluded_key = _matcher(patterns, but=("csrf", "xsrf"))
@@ -765,7 +764,7 @@ def _encode_parts(
     tag = settings.values.tag
     excluded = missing.noting(settings.excluded_key, "session key")
     try:
-        if settings.excludes and "session" in parts:
+        if settings.excluded_words and "session" in parts:
             parts["session"] = _without_keys(parts["session"], excluded)
         return _encode_exactly(
             {
@@ -774,12 +773,7 @@ def _encode_parts(
             }
         )
     except _UNREADABLE as error:
-        for label, setting, value in _labelled(parts):
-            _check_serializable(label, setting, value, settings)
-        raise CaptureError(
-            f"The request cannot travel with a task: {error}. Look for it in"
-            " 'request.environ'."
-        ) from error
+        raise _unserializable(error, parts, settings) from error
 
 
 def _encode_exactly(value: t.Any) -> str:
@@ -793,7 +787,8 @@ def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
     if isinstance(value, dict):
         value = copy(value)  # Of its own type: the app may have a tag for it.
         for key in [*value]:
-            if excluded(_name_of(key)):
+            name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
+            if excluded(name):
                 del value[key]
             else:
                 value[key] = _without_keys(value[key], excluded)
@@ -803,26 +798,27 @@ def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
     return value
 
 
-def _name_of(key: t.Any) -> str:
-    return key.decode("latin-1") if isinstance(key, bytes) else str(key)
-
-
 def _labelled(parts: dict[str, t.Any]) -> t.Iterator[tuple[str, str, t.Any]]:
     for part, (label, setting) in _LABELS.items():
         for name, value in parts.get(part, {}).items():
             yield label.format(name), setting, {name: value}
 
 
-def _check_serializable(
-    label: str, setting: str, value: t.Any, settings: _Settings
-) -> None:
-    try:
-        _encode_exactly(settings.values.tag(value))
-    except _UNREADABLE as error:
-        raise CaptureError(
-            f"{label} cannot travel with a task: {error}. Make it a value of Python's"
-            f" plain types, or leave it out of {setting}."
-        ) from error
+def _unserializable(
+    error: Exception, parts: dict[str, t.Any], settings: _Settings
+) -> CaptureError:
+    for label, setting, value in _labelled(parts):
+        try:
+            _encode_exactly(settings.values.tag(value))
+        except _UNREADABLE as reason:
+            return CaptureError(
+                f"{label} cannot travel with a task: {reason}. Make it a value of"
+                f" Python's plain types, or leave it out of {setting}."
+            )
+    return CaptureError(
+        f"The request cannot travel with a task: {error}. Look for it in"
+        " 'request.environ'."
+    )
 
 
 def _too_large(size: int, parts: dict[str, t.Any], settings: _Settings) -> CaptureError:
@@ -849,11 +845,10 @@ class _Values:
     def __init__(self, serializer: t.Any) -> None:
         if not isinstance(serializer, TaggedJSONSerializer):
             serializer = session_json_serializer
-        self.others: list[t.Any] = []
-        for tag in serializer.order:
-            if type(tag) not in TaggedJSONSerializer.default_tags:
-                self.others.append(copy(tag))
-                self.others[-1].serializer = self  # Of the values inside.
+        ours = TaggedJSONSerializer.default_tags
+        self.others = [copy(tag) for tag in serializer.order if type(tag) not in ours]
+        for tag in self.others:
+            tag.serializer = self  # Of the values inside.
         # Under keys that none of ours is.
         self.from_json = {f" app{tag.key}": tag.to_python for tag in self.others}
         self.from_json.update(_FROM_JSON)
@@ -1096,7 +1091,7 @@ def _encode_body(
     if body == b"":
         return ""
     excluded = missing.noting(settings.excluded, "field")
-    if isinstance(body, bytes) and settings.excludes:
+    if isinstance(body, bytes) and settings.excluded_words:
         body = _without_excluded(request, body, excluded, settings.excluded_words)
     if isinstance(body, _Form) and sum(map(len, chain(*body.fields))) > room:
         body = _LeftOutStream(request.content_length, _NO_ROOM)
