@@ -1848,11 +1848,11 @@ def _form_from(body: dict[str, t.Any]) -> tuple[list[t.Any], list[t.Any]]:
 
 def _file_from(part: list[t.Any]) -> FileStorage:
     name, filename, headers, content, left_out = part
-    stream = (
-        _left_out_from(*left_out) if left_out else io.BytesIO(b64decode(content or ""))
-    )
+    stream: t.Any = io.BytesIO(b64decode(content or ""))
+    if left_out:
+        stream = _left_out_from(*left_out)
     return FileStorage(
-        t.cast("t.IO[bytes]", stream),
+        stream,
         filename=None if filename is None else str(filename),
         name=str(name),
         headers=Headers([(str(key), str(value)) for key, value in headers]),
@@ -1922,9 +1922,7 @@ class _Restored:
             self._pop(error)
             raise
 
-    def __exit__(
-        self, kind: t.Any, error: BaseException | None, traceback: t.Any
-    ) -> None:
+    def __exit__(self, kind: t.Any, error: BaseException | None, trace: t.Any) -> None:
         _carried.set(self.silence)
         try:
             self._pop(None if isinstance(error, Ignore) else error)
@@ -2055,9 +2053,8 @@ def _work(body: t.Callable[[], t.Any], carried: _Carried, options: _Options) -> 
         try:
             _run_before_request(context, options)
             result = _run_body(body, context)
-        except TaskPredicate as error:
-            if isinstance(error, Ignore):  # Also ``self.replace``: a normal end.
-                _run_after_request(context, options)
+        except Ignore:  # Also ``self.replace``: a normal end.
+            _run_after_request(context, options)
             raise
         except Exception as error:
             _explain(error, carried.missing)
@@ -2122,7 +2119,7 @@ _HOW_TO_SEND_IT = {
 
 def _explain(error: Exception, missing: dict[str, list[str]]) -> None:
     """What was left out may be why the task failed."""
-    if not missing:
+    if not missing or isinstance(error, TaskPredicate):
         return
     named = (
         f"{', '.join(names)} ({setting}: {_HOW_TO_SEND_IT.get(setting, 'change it')})"
