@@ -609,15 +609,13 @@ def _may_travel(key: str) -> bool:
     return key in _SOMETIMES or (key[:5] == "HTTP_" and key != "HTTP_PROXY")
 
 
-#: Values that a task's request gets beside its environ: what to call them, and what
-#: leaves them out.
-_LABELS = {
-    "session": ("session[{!r}]", "TASK_CONTEXT_SESSION"),
-    "g": ("g.{}", "TASK_CONTEXT_G"),
-    "signals": ("signal entry {!r}", "the entries of 'context_captured'"),
-}
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-_encode_raw = json.JSONEncoder(ensure_ascii=False).encode
+#: On the contexts that a message has opened and closed: a thread that was begun there
+#: has them still, where Python lets threads inherit.
+_ENDED = "_flask_task_context_ended"
+#: The request and the app context that were active when the message began.
+_before: contextvars.ContextVar[tuple[t.Any, t.Any]] = contextvars.ContextVar(
+    "before", default=(None, None)
+)
 
 
 def _request_context() -> t.Any:
@@ -756,6 +754,23 @@ def _g_values(app: flask.Flask, names: tuple[str, ...]) -> dict[str, t.Any]:
     return {name: getattr(flask.g, name) for name in names if name in flask.g}
 
 
+_UNREADABLE = (
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+#: Values that a task's request gets beside its environ: what to call them, and what
+#: leaves them out.
+_LABELS = {
+    "session": ("session[{!r}]", "TASK_CONTEXT_SESSION"),
+    "g": ("g.{}", "TASK_CONTEXT_G"),
+    "signals": ("signal entry {!r}", "the entries of 'context_captured'"),
+}
+
+
 def _encode_parts(
     parts: dict[str, t.Any], settings: _Settings, missing: _Missing
 ) -> str:
@@ -774,6 +789,10 @@ def _encode_parts(
         )
     except _UNREADABLE as error:
         raise _unserializable(error, parts, settings) from error
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode_raw = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _encode_exactly(value: t.Any) -> str:
@@ -1457,14 +1476,6 @@ class _Carried:
         self.silence: _Carried | None = None
 
 
-#: On the contexts that a message has opened and closed: a thread that was begun there
-#: has them still, where Python lets threads inherit.
-_ENDED = "_flask_task_context_ended"
-
-#: The request and the app context that were active when the message began.
-_before: contextvars.ContextVar[tuple[t.Any, t.Any]] = contextvars.ContextVar(
-    "before", default=(None, None)
-)
 _carried: contextvars.ContextVar[_Carried | None] = contextvars.ContextVar(
     "carried", default=None
 )
@@ -1726,15 +1737,6 @@ def _check_app(option: t.Any) -> None:
 
 
 # -- restore: header -> snapshot -> request ------------------------------------
-
-_UNREADABLE = (
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 def _restore(carried: _Carried, option: _AppOption) -> t.ContextManager[t.Any]:
@@ -2063,6 +2065,10 @@ def _work(body: t.Callable[[], t.Any], carried: _Carried, options: _Options) -> 
         return result
 
 
+#: What Flask-Login and Flask-WTF change where the user and a form are looked at.
+_NO_CHANGE = {"_fresh", "_id", "_remember", "_remember_seconds", "csrf_token"}
+
+
 def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
     # The session is no variable while the body runs: an error report would write it out.
     changed, modified = _changes_of(context), _session_of(context).modified
@@ -2072,10 +2078,6 @@ def _run_body(body: t.Callable[[], t.Any], context: t.Any) -> t.Any:
         _warn_of_session(body)
     _session_of(context).modified |= modified
     return result
-
-
-#: What Flask-Login and Flask-WTF change where the user and a form are looked at.
-_NO_CHANGE = {"_fresh", "_id", "_remember", "_remember_seconds", "csrf_token"}
 
 
 def _changes_of(context: t.Any) -> t.Callable[[], set[t.Any]]:
@@ -2088,6 +2090,9 @@ def _changes_of(context: t.Any) -> t.Callable[[], set[t.Any]]:
         return {k for k in keys if before.get(k, session) is not session.get(k, before)}
 
     return changed
+
+
+_warned: set[str] = set()
 
 
 def _warn_of_session(body: t.Any) -> None:
@@ -2106,9 +2111,6 @@ def _warn_of_session(body: t.Any) -> None:
         code.co_filename,
         code.co_firstlineno,
     )
-
-
-_warned: set[str] = set()
 
 
 _HOW_TO_SEND_IT = {
@@ -2345,6 +2347,9 @@ def _new_request_context(app: flask.Flask, environ: t.Any, session: t.Any) -> t.
     return flask.ctx.RequestContext(app, environ, session=session)
 
 
+_GROUPS: t.Any = getattr(builtins, "BaseExceptionGroup", ()) if _MERGED else ()
+
+
 def _pop_context(context: t.Any, error: BaseException | None) -> None:
     """Flask 3.2 raises what teardown functions have raised as groups, on Python 3.11
     and later: one error alone leaves as that one, which ``autoretry_for`` knows."""
@@ -2358,9 +2363,6 @@ def _pop_context(context: t.Any, error: BaseException | None) -> None:
             raised = raised.exceptions[0]
     if raised is not None:  # pragma: no cover
         raise raised
-
-
-_GROUPS: t.Any = getattr(builtins, "BaseExceptionGroup", ()) if _MERGED else ()
 
 
 def _copied_context() -> contextvars.Context:
