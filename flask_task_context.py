@@ -527,55 +527,6 @@ def _is_attribute(name: str) -> bool:
     return name.isidentifier() and not name.startswith("__")
 
 
-def _matcher(patterns: tuple[str, ...], but: tuple[str, ...] = ()) -> _NameCheck:
-    """Whether a name fits a pattern, in whatever spelling or case: ``*api-key*``
-    fits ``X_API_KEY``, ``apiKey`` and ``Api Key``.
-
-    :param but: words of names that do not.
-    """
-    if not patterns:
-        return lambda name: False
-    pieces = [[*map(_fold, pattern.split("*"))] for pattern in patterns]
-
-    def fits(name: str) -> bool:
-        folded = _fold(name)
-        if any(word in folded for word in but):
-            return False
-        return any(_fits(each, folded) for each in pieces)
-
-    cached = functools.lru_cache(maxsize=1024)(fits)
-    return lambda name: (cached if len(name) < 100 else fits)(name)
-
-
-def _fits(pieces: list[str], name: str) -> bool:
-    """In linear time, which a regular expression of several stars does not take."""
-    first, *middle = pieces
-    if not middle:
-        return name == first
-    if not name.startswith(first):
-        return False
-    at, last = len(first), middle.pop()
-    for piece in middle:
-        at = name.find(piece, at) + len(piece)
-        if at < len(piece):
-            return False
-    return len(name) - at >= len(last) and name.endswith(last)
-
-
-def _words_of(patterns: tuple[str, ...]) -> tuple[bytes, ...]:
-    """The longest word of each pattern, less those that hold another one."""
-    words = {max(map(_fold, pattern.split("*")), key=len) for pattern in patterns}
-    return tuple(
-        word.encode()
-        for word in sorted(words)
-        if not any(other in word for other in words - {word})
-    )
-
-
-def _fold(name: str) -> str:
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
-
-
 # -- capture: request -> snapshot --------------------------------------------
 
 # RFC 3875's variables, as far as a WSGI application reads them, and PEP 3333's.
@@ -679,32 +630,6 @@ def _capture_request(context: t.Any) -> str:
     return header
 
 
-#: Anything else may hold a value: of a body that is no form, but called one.
-_A_NAME = re.compile(r"[\w.\-\[\]]{1,60}")
-
-
-class _Missing:
-    """The names of what is left out, under the setting that does it."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, list[str]] = {}
-
-    def add(self, setting: str, name: str) -> None:
-        names, name = self.names.setdefault(setting, []), name[:60]
-        if name not in names and len(names) < 20:
-            names.append(name)
-
-    def noting(self, excluded: _NameCheck, what: str) -> _NameCheck:
-        def noting(name: str) -> bool:
-            if excluded(name):
-                named = f"{what} {name!r}" if _A_NAME.fullmatch(name) else f"a {what}"
-                self.add("TASK_CONTEXT_EXCLUDE", named)
-                return True
-            return False
-
-        return noting
-
-
 def _environ_of(
     environ: dict[str, t.Any], settings: _Settings, missing: _Missing
 ) -> dict[str, str]:
@@ -800,21 +725,6 @@ def _encode_exactly(value: t.Any) -> str:
     if "\\ud" in text and _encode_raw(json.loads(text)) != _encode_raw(value):
         raise ValueError("JSON makes one character of two surrogates")
     return text
-
-
-def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
-    if isinstance(value, dict):
-        value = copy(value)  # Of its own type: the app may have a tag for it.
-        for key in [*value]:
-            name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
-            if excluded(name):
-                del value[key]
-            else:
-                value[key] = _without_keys(value[key], excluded)
-        return value
-    if type(value) in (list, tuple):
-        return type(value)(_without_keys(item, excluded) for item in value)
-    return value
 
 
 def _labelled(parts: dict[str, t.Any]) -> t.Iterator[tuple[str, str, t.Any]]:
@@ -1100,7 +1010,7 @@ class _LeftOutStream(io.RawIOBase):
 _Body: t.TypeAlias = bytes | _Form | _LeftOutStream
 
 
-# -- body: as JSON, without credentials ---------------------------------------
+# -- body: as JSON -------------------------------------------------------------
 
 
 def _encode_body(
@@ -1143,6 +1053,143 @@ def _left_out_by_setting(request: flask.Request) -> bytes | _LeftOutStream:
     if length == 0 or (length is None and not streamed):
         return b""
     return _LeftOutStream(length, "TASK_CONTEXT_BODY is False")
+
+
+def _encode_form(form: _Form, room: int, excluded: _NameCheck) -> str:
+    fields = [field for field in form.fields if not excluded(field[0])]
+    parts: dict[str, t.Any] = {"form": fields}
+    if form.raw:
+        parts["raw"] = form.raw.described
+    encoded = _encode(parts)
+    if not form.files:
+        return encoded
+    room -= len(encoded) + len(',"files":[]')
+    files = []
+    for name, file in form.files:
+        if not excluded(name):
+            files.append(_encode_file(name, file, room))
+            room -= len(files[-1]) + 1
+    return f'{encoded[:-1]},"files":[{",".join(files)}]}}'
+
+
+def _encode_file(name: str, file: FileStorage, room: int) -> str:
+    """Name, file name, headers, and the content or what stands for it."""
+    part = [name, file.filename, [[key, value] for key, value in file.headers]]
+    if isinstance(file.stream, _LeftOutStream):
+        return _encode([*part, None, file.stream.described])
+    content, size = _file_content(file.stream, room)
+    if content is not None:
+        encoded = _encode([*part, b64encode(content).decode("ascii"), None])
+        if len(encoded) <= room:
+            return encoded
+    reason = "the view had closed it" if size is None else _NO_ROOM
+    return _encode([*part, None, [f"uploaded file {name!r}", size, reason]])
+
+
+def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
+    try:
+        position = stream.tell()
+        stream.seek(0, io.SEEK_END)
+        size = stream.tell()
+        stream.seek(0)
+        content = stream.read() if size <= limit else None
+        stream.seek(position)
+    except (AttributeError, OSError, ValueError):  # closed, or of one direction
+        return None, None
+    return content, size
+
+
+# -- credentials: names that stay out of a readable message ------------------
+
+
+def _matcher(patterns: tuple[str, ...], but: tuple[str, ...] = ()) -> _NameCheck:
+    """Whether a name fits a pattern, in whatever spelling or case: ``*api-key*``
+    fits ``X_API_KEY``, ``apiKey`` and ``Api Key``.
+
+    :param but: words of names that do not.
+    """
+    if not patterns:
+        return lambda name: False
+    pieces = [[*map(_fold, pattern.split("*"))] for pattern in patterns]
+
+    def fits(name: str) -> bool:
+        folded = _fold(name)
+        if any(word in folded for word in but):
+            return False
+        return any(_fits(each, folded) for each in pieces)
+
+    cached = functools.lru_cache(maxsize=1024)(fits)
+    return lambda name: (cached if len(name) < 100 else fits)(name)
+
+
+def _fits(pieces: list[str], name: str) -> bool:
+    """In linear time, which a regular expression of several stars does not take."""
+    first, *middle = pieces
+    if not middle:
+        return name == first
+    if not name.startswith(first):
+        return False
+    at, last = len(first), middle.pop()
+    for piece in middle:
+        at = name.find(piece, at) + len(piece)
+        if at < len(piece):
+            return False
+    return len(name) - at >= len(last) and name.endswith(last)
+
+
+def _words_of(patterns: tuple[str, ...]) -> tuple[bytes, ...]:
+    """The longest word of each pattern, less those that hold another one."""
+    words = {max(map(_fold, pattern.split("*")), key=len) for pattern in patterns}
+    return tuple(
+        word.encode()
+        for word in sorted(words)
+        if not any(other in word for other in words - {word})
+    )
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+#: Anything else may hold a value: of a body that is no form, but called one.
+_A_NAME = re.compile(r"[\w.\-\[\]]{1,60}")
+
+
+class _Missing:
+    """The names of what is left out, under the setting that does it."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+
+    def add(self, setting: str, name: str) -> None:
+        names, name = self.names.setdefault(setting, []), name[:60]
+        if name not in names and len(names) < 20:
+            names.append(name)
+
+    def noting(self, excluded: _NameCheck, what: str) -> _NameCheck:
+        def noting(name: str) -> bool:
+            if excluded(name):
+                named = f"{what} {name!r}" if _A_NAME.fullmatch(name) else f"a {what}"
+                self.add("TASK_CONTEXT_EXCLUDE", named)
+                return True
+            return False
+
+        return noting
+
+
+def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
+    if isinstance(value, dict):
+        value = copy(value)  # Of its own type: the app may have a tag for it.
+        for key in [*value]:
+            name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
+            if excluded(name):
+                del value[key]
+            else:
+                value[key] = _without_keys(value[key], excluded)
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(_without_keys(item, excluded) for item in value)
+    return value
 
 
 def _without_excluded(
@@ -1215,50 +1262,6 @@ def _json_without_excluded(
     # Shorter than it was, so that it is not over a limit that the view's was under.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
-
-
-def _encode_form(form: _Form, room: int, excluded: _NameCheck) -> str:
-    fields = [field for field in form.fields if not excluded(field[0])]
-    parts: dict[str, t.Any] = {"form": fields}
-    if form.raw:
-        parts["raw"] = form.raw.described
-    encoded = _encode(parts)
-    if not form.files:
-        return encoded
-    room -= len(encoded) + len(',"files":[]')
-    files = []
-    for name, file in form.files:
-        if not excluded(name):
-            files.append(_encode_file(name, file, room))
-            room -= len(files[-1]) + 1
-    return f'{encoded[:-1]},"files":[{",".join(files)}]}}'
-
-
-def _encode_file(name: str, file: FileStorage, room: int) -> str:
-    """Name, file name, headers, and the content or what stands for it."""
-    part = [name, file.filename, [[key, value] for key, value in file.headers]]
-    if isinstance(file.stream, _LeftOutStream):
-        return _encode([*part, None, file.stream.described])
-    content, size = _file_content(file.stream, room)
-    if content is not None:
-        encoded = _encode([*part, b64encode(content).decode("ascii"), None])
-        if len(encoded) <= room:
-            return encoded
-    reason = "the view had closed it" if size is None else _NO_ROOM
-    return _encode([*part, None, [f"uploaded file {name!r}", size, reason]])
-
-
-def _file_content(stream: t.Any, limit: int) -> tuple[bytes | None, int | None]:
-    try:
-        position = stream.tell()
-        stream.seek(0, io.SEEK_END)
-        size = stream.tell()
-        stream.seek(0)
-        content = stream.read() if size <= limit else None
-        stream.seek(position)
-    except (AttributeError, OSError, ValueError):  # closed, or of one direction
-        return None, None
-    return content, size
 
 
 # -- seal: payload <-> header ------------------------------------------------
@@ -1723,11 +1726,6 @@ def _import_app(path: str | None) -> flask.Flask:
         ) from error
 
 
-def _behind(app: t.Any) -> t.Any:
-    """``current_app`` is gone when the task runs; the app behind it is not."""
-    return getattr(app, "_get_current_object", lambda: app)()
-
-
 def _check_app(option: t.Any) -> None:
     if not (option is None or callable(option) or isinstance(option, str)):
         raise TypeError(
@@ -1782,7 +1780,7 @@ def _decode(payload: str, decode: t.Callable[[str], t.Any]) -> dict[str, t.Any]:
             "form": _form_from(body) if "form" in body else None,
             "session": None if session is None else dict(session),
             "g": _attributes_from(parts.get("g", {})),
-            "entries": dict(parts.get("signals", {})),
+            "signals": dict(parts.get("signals", {})),
             "missing": {str(k): [*map(str, v)] for k, v in missing.items()},
         }
     except _UNREADABLE as error:
@@ -1919,7 +1917,7 @@ class _Restored:
             for name in self.snapshot["g"]:
                 setattr(flask.g, name, self.snapshot["g"][name])
             if context_restored.receivers:
-                context_restored.send(self.app, entries=self.snapshot["entries"])
+                context_restored.send(self.app, entries=self.snapshot["signals"])
         except BaseException as error:
             self._pop(error)
             raise
@@ -2325,6 +2323,12 @@ _MERGED = hasattr(AppContext, "has_request")
 _proxy: t.Any = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
 _active_context = _proxy._get_current_object
 _active_app_context = flask.globals.app_ctx._get_current_object  # type: ignore[attr-defined]
+
+
+def _behind(app: t.Any) -> t.Any:
+    """The app that ``current_app`` stands for, in all of Werkzeug: the proxy is empty
+    when the task runs. Gone, so is the app of ``app=current_app``."""
+    return getattr(app, "_get_current_object", lambda: app)()
 
 
 def _session_of(context: t.Any) -> t.Any:
