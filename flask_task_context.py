@@ -478,12 +478,7 @@ def _names_or_flag(config: dict[str, t.Any], key: str) -> tuple[str, ...] | None
         return None
     if config[key] is False:
         return ()
-    try:
-        return _names(config, key)
-    except TypeError:
-        raise TypeError(
-            f"{key} is {config[key]!r}: make it True, False or a list of names."
-        ) from None
+    return _names(config, key, "True, False or a list of names")
 
 
 def _size(config: dict[str, t.Any], key: str) -> int:
@@ -495,11 +490,13 @@ def _size(config: dict[str, t.Any], key: str) -> int:
     return size
 
 
-def _names(config: dict[str, t.Any], key: str) -> tuple[str, ...]:
+def _names(
+    config: dict[str, t.Any], key: str, wanted: str = "a list of names"
+) -> tuple[str, ...]:
     names: t.Any = _DEFAULTS[key] if config[key] is None else config[key]
     several = isinstance(names, t.Collection) and not isinstance(names, str)
     if not several or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{key} is {names!r}: make it a list of names.")
+        raise TypeError(f"{key} is {names!r}: make it {wanted}.")
     return tuple(names)
 
 
@@ -706,12 +703,8 @@ def _encode_parts(
     try:
         if settings.excluded_words and "session" in parts:
             parts["session"] = _without_keys(parts["session"], excluded)
-        return _encode_exactly(
-            {
-                part: tag(values) if part in _LABELS else values
-                for part, values in parts.items()
-            }
-        )
+        tagged = {part: tag(parts[part]) for part in parts if part in _LABELS}
+        return _encode_exactly(parts | tagged)
     except _UNREADABLE as error:
         raise _unserializable(error, parts, settings) from error
 
