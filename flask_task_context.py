@@ -768,7 +768,8 @@ class _Values:
         if not isinstance(serializer, TaggedJSONSerializer):
             serializer = session_json_serializer
         ours = TaggedJSONSerializer.default_tags
-        self.others = [copy(tag) for tag in serializer.order if type(tag) not in ours]
+        others = (copy(tag) for tag in serializer.order if type(tag) not in ours)
+        self.others: list[t.Any] = list(others)
         for tag in self.others:
             tag.serializer = self  # Of the values inside.
         # Under keys that none of ours is.
@@ -2408,8 +2409,8 @@ def _call_for(base: t.Any) -> t.Callable[..., t.Any]:
 
     def call(self: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
         message, following = self.request_stack.top, super(base, self).__call__
-        eager = message is not None and message.is_eager and not message._protected
-        if not eager or following.__func__ is not Task.__call__:
+        others = following.__func__ is not Task.__call__
+        if others or message is None or message._protected or not message.is_eager:
             return following(*args, **kwargs)
         message._protected = 1
         return self.run(*args, **kwargs)
