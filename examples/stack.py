@@ -119,7 +119,18 @@ class Stack:
     def __exit__(self, *exc_info: object) -> None:
         self._cleanup.close()
 
+    def _check_port(self) -> None:
+        with socket.socket() as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listening.bind(("127.0.0.1", self.port))
+            except OSError:
+                raise Failed(
+                    f"Port {self.port} is taken: name another one with --port, or 0 for any."
+                ) from None
+
     def _start(self) -> None:
+        self._check_port()
         self.folder = Path(
             self._cleanup.enter_context(
                 TemporaryDirectory(

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -318,8 +319,21 @@ def test_without_the_library_the_task_fails(demo: Demo, tmp_path: Path) -> None:
         fill_in(browser, "one", name="Jörg", email="ute@example.com")
         press(browser, "button[formaction]")
         error = "RuntimeError: Unable to build URLs outside an active request"
-        wait_for_status(browser, f"The task failed. {error}")
+        meant = "The task failed, as it must without flask-task-context."
+        wait_for_status(browser, f"{meant} {error}")
         assert texts(browser, "article") == []
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    """It says how to name another one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = ["-m", "examples.demo", "--serve", f"--port={port}"]
+        ended = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True
+        )
+    taken = f"Port {port} is taken: name another one with --port, or 0 for any.\n"
+    assert (ended.returncode, ended.stderr) == (1, taken)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -7,12 +7,13 @@ from flask import request
 ENGLISH = {
     "title": "Invitations",
     "invite": "Invite someone to the party",
-    "intro": "A Celery worker writes the mail: in your browser's language, with a link"
-    " to the address that you see above.",
+    "intro": "A Celery worker writes the mail. With flask-task-context it knows your"
+    " request: the mail is in your browser's language, with a link to the address that"
+    " you see above.",
     "name": "Your name",
     "email": "Your friend's address",
     "send": "Send the invitation",
-    "try_without": "Try it without the library",
+    "try_without": "Try it without flask-task-context",
     "invite_many": "A longer job: invite many",
     "emails": "Addresses, one a line",
     "send_many": "Send all invitations",
@@ -24,6 +25,7 @@ ENGLISH = {
     "sending": "Sent: {done} of {total}",
     "finished": "Finished. Sent: {done} of {total}",
     "failed": "The task failed.",
+    "failed_without": "The task failed, as it must without flask-task-context.",
     "no_answer": "The server does not answer. Trying again…",
     "again": "Invite someone else",
     "mails": "Sent mails",
@@ -35,7 +37,7 @@ ENGLISH = {
     "host": "Host",
     "language": "Language",
     "session": "Session",
-    "without": "Without the library the same task has no request, and fails:",
+    "without": "Without flask-task-context the same task has no request, and fails:",
     "welcome": "See you at the party!",
     "code": "Your invitation has the code",
     "invite_yourself": "Invite someone yourself",
@@ -44,12 +46,13 @@ ENGLISH = {
 GERMAN = {
     "title": "Einladungen",
     "invite": "Lade jemanden zum Fest ein",
-    "intro": "Ein Celery-Worker schreibt die Mail: in der Sprache deines Browsers, mit"
-    " einem Link auf die Adresse, die du oben siehst.",
+    "intro": "Ein Celery-Worker schreibt die Mail. Mit flask-task-context kennt er deinen"
+    " Request: die Mail ist in der Sprache deines Browsers, mit einem Link auf die"
+    " Adresse, die du oben siehst.",
     "name": "Dein Name",
     "email": "Adresse deiner Freundin oder deines Freundes",
     "send": "Einladung senden",
-    "try_without": "Ohne die Bibliothek versuchen",
+    "try_without": "Ohne flask-task-context versuchen",
     "invite_many": "Eine längere Aufgabe: viele einladen",
     "emails": "Adressen, eine je Zeile",
     "send_many": "Alle Einladungen senden",
@@ -61,6 +64,8 @@ GERMAN = {
     "sending": "Gesendet: {done} von {total}",
     "finished": "Fertig. Gesendet: {done} von {total}",
     "failed": "Die Aufgabe ist fehlgeschlagen.",
+    "failed_without": "Die Aufgabe ist fehlgeschlagen, wie es ohne flask-task-context"
+    " sein muss.",
     "no_answer": "Der Server antwortet nicht. Neuer Versuch …",
     "again": "Noch jemanden einladen",
     "mails": "Gesendete Mails",
@@ -72,7 +77,7 @@ GERMAN = {
     "host": "Host",
     "language": "Sprache",
     "session": "Session",
-    "without": "Ohne die Bibliothek hat derselbe Task keinen Request und scheitert:",
+    "without": "Ohne flask-task-context hat derselbe Task keinen Request und scheitert:",
     "welcome": "Bis bald beim Fest!",
     "code": "Deine Einladung hat den Code",
     "invite_yourself": "Selbst jemanden einladen",
@@ -81,12 +86,13 @@ GERMAN = {
 FRENCH = {
     "title": "Invitations",
     "invite": "Invite quelqu'un à la fête",
-    "intro": "Un worker Celery écrit le mail : dans la langue de ton navigateur, avec un"
-    " lien vers l'adresse que tu vois en haut.",
+    "intro": "Un worker Celery écrit le mail. Avec flask-task-context, il connaît ta"
+    " requête : le mail est dans la langue de ton navigateur, avec un lien vers l'adresse"
+    " que tu vois en haut.",
     "name": "Ton nom",
     "email": "L'adresse de ton ami(e)",
     "send": "Envoyer l'invitation",
-    "try_without": "Essayer sans la bibliothèque",
+    "try_without": "Essayer sans flask-task-context",
     "invite_many": "Une tâche plus longue : inviter plusieurs personnes",
     "emails": "Adresses, une par ligne",
     "send_many": "Envoyer toutes les invitations",
@@ -98,6 +104,7 @@ FRENCH = {
     "sending": "Envoyé : {done} sur {total}",
     "finished": "Terminé. Envoyé : {done} sur {total}",
     "failed": "La tâche a échoué.",
+    "failed_without": "La tâche a échoué, comme il se doit sans flask-task-context.",
     "no_answer": "Le serveur ne répond pas. Nouvel essai…",
     "again": "Inviter quelqu'un d'autre",
     "mails": "Mails envoyés",
@@ -109,7 +116,7 @@ FRENCH = {
     "host": "Hôte",
     "language": "Langue",
     "session": "Session",
-    "without": "Sans la bibliothèque, la même tâche n'a pas de requête et échoue :",
+    "without": "Sans flask-task-context, la même tâche n'a pas de requête et échoue :",
     "welcome": "À bientôt à la fête !",
     "code": "Ton invitation porte le code",
     "invite_yourself": "Inviter quelqu'un à ton tour",

@@ -132,7 +132,9 @@ def task_status(task_id: str) -> dict[str, Any]:
     state, progress = stored["status"], stored["result"]
     if state == "FAILURE":
         error = f"{type(progress).__name__}: {progress}"
-        message = f"{texts()['failed']} {error}"
+        # The error that the task without the library is there to show.
+        meant = error.startswith("RuntimeError: Unable to build URLs outside")
+        message = f"{texts()['failed_without' if meant else 'failed']} {error}"
         return {"state": state, "finished": True, "error": error, "message": message}
     if state == "SUCCESS":
         message = texts()["finished"].format(**progress)
