@@ -89,7 +89,7 @@ class Report:
         today = datetime.datetime.now(tz=datetime.timezone.utc)
         how = f"`{command}` on {today:%d %B %Y}, {minutes:.0f} minutes:"
         text = [
-            "# Under fire",
+            "# Under fire: load, faults, hostile input",
             f"{how} {versions(PACKAGES, brokers)}.",
             self.text(),
         ]
