@@ -426,17 +426,16 @@ def test_mail(folder: Folder) -> None:
     folder.wait_for(link, "aiosmtpd")
 
 
-@runs("retries", "kept")
+@runs("retries")
 def test_retries(recipe: Recipe) -> None:
-    """The second try is in the request. A refused context is not tried again, but where
-    the task says so."""
-    running = recipe("retries", "kept")
+    """The second try is in the request. A refused context is not tried again."""
+    running = recipe("retries")
     page = "docs/how-to/retries.md"
     running.run_commands(page)
     for line in logged_lines(page):
         running.wait_for(line, "celery")
     log = running.log("celery").read_text()
-    assert log.count("Retry in") == 2
+    assert log.count("Retry in") == 1
     assert log.count("raised unexpected: BadContext") == 1
 
 
