@@ -32,6 +32,9 @@ ENVIRON = {
     "NEW_RELIC_LICENSE_KEY": "none",
     "NEW_RELIC_STARTUP_TIMEOUT": "10",
 }
+NO_DDTRACE = pytest.mark.skipif(
+    sys.version_info >= (3, 15), reason="ddtrace 4.16.0 is not ready for Python 3.15"
+)
 
 
 @pytest.fixture
@@ -54,7 +57,10 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[list[bytes]]:
         yield taken
 
 
-@pytest.mark.parametrize("agent", list(UNDER))
+@pytest.mark.parametrize(
+    "agent",
+    [pytest.param("ddtrace", marks=NO_DDTRACE), "elasticapm", "newrelic"],
+)
 def test_one_trace_and_one_request(
     monkeypatch: pytest.MonkeyPatch, taken: list[bytes], open_apart: Open, agent: str
 ) -> None:
