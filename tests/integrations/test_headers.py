@@ -3,8 +3,16 @@ Flask-CORS, Flask-Compress and Flask-DebugToolbar."""
 
 from __future__ import annotations
 
+import flask
+import pytest
+
+from flask_task_context import _MERGED
 from tests.integrations.apps import headers
 from tests.integrations.conftest import Open
+
+pytestmark = pytest.mark.xfail(
+    _MERGED, reason="Flask-DebugToolbar 0.16.0 is not ready for Flask 3.2"
+)
 
 
 def test_hooks_on_an_empty_response(open_site: Open) -> None:
@@ -33,10 +41,11 @@ def test_a_worker_without_debug(open_site: Open) -> None:
     that is not refuses a task that runs before-request functions."""
     site = open_site(headers)
     site.flask_app.debug = True
+    found = flask.redirect("/").status  # "302 Found" since Werkzeug 3.2.
     assert site.get("/").json() == {
         "view": f"{site.url}/",
         "task": f"{site.url}/",
         "task after hooks": "RequestRefused: A before-request function answered the"
-        f" task's request with '302 FOUND' to '{site.url.replace('http', 'https')}/':"
+        f" task's request with {found!r} to '{site.url.replace('http', 'https')}/':"
         " let it pass, or leave out 'before_request=True' of the task.",
     }
