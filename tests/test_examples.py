@@ -275,7 +275,7 @@ def test_what_beat_sends_has_the_configured_host(site: Site) -> None:
     with engine.begin() as connection:
         connection.execute(
             sqlalchemy.text(
-                "UPDATE booking SET made = '2020-01-01 00:00:00.0' WHERE id = :id"
+                "UPDATE booking SET made = '2020-01-01 00:00:00.000000' WHERE id = :id"
             ),
             {"id": path.rpartition("/")[2]},
         )
