@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import presence_of_element_located
 from selenium.webdriver.support.expected_conditions import staleness_of
@@ -181,7 +182,8 @@ def press(browser: webdriver.Chrome, selector: str) -> None:
     """Press the button or follow the link, to the next page."""
     element = browser.find_element(By.CSS_SELECTOR, selector)
     element.click()
-    waiting = WebDriverWait(browser, 30, 0.1)
+    # For a moment the driver may say in words of its own that the element has gone.
+    waiting = WebDriverWait(browser, 30, 0.1, ignored_exceptions=[WebDriverException])
     waiting.until(staleness_of(element))
     waiting.until(presence_of_element_located((By.TAG_NAME, "h1")))
 
