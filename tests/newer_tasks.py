@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import hashlib
 import json
 import os
 import queue
@@ -80,11 +81,16 @@ def stall_once(self: t.Any, path: str) -> str:
 
 
 def arrives(self: t.Any, countdown: float | None = None) -> list[t.Any]:
-    """Its header, by which way it came, and where it runs."""
+    """Its header's length and digest, by which way it came, and where it runs. (The
+    file of a large result can be read while it is written.)"""
     if countdown is not None and not self.request.retries:
         raise self.retry(countdown=countdown)
     header = self.request.headers["flask_task_context"]
-    return [header, self.request.delivery_info["routing_key"], shop.where()]
+    return [*digest(header), self.request.delivery_info["routing_key"], shop.where()]
+
+
+def digest(header: str) -> tuple[int, str]:
+    return len(header), hashlib.sha256(header.encode()).hexdigest()
 
 
 class Thread:
