@@ -290,7 +290,7 @@ def restore_context(
         was given to :func:`init_app`; ``FLASK_APP``.
     :raises BadContext: when the context is broken, forged, or not for this app.
     :raises TypeError: when ``headers`` is no mapping of strings.
-    :raises RuntimeError: when no Flask app is found.
+    :raises RuntimeError: when no Flask app is found, and when it is entered twice.
     """
     _check_app(app)
     if headers and (type(headers) is not dict or _HEADER not in headers):
