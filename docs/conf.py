@@ -1,25 +1,15 @@
 """How Sphinx builds the documentation: ``make docs``."""
 
-import configparser
-from pathlib import Path
+from importlib.metadata import metadata
 
 import flask_task_context
 
-ROOT = Path(__file__).parent.parent
-
-
-def project_urls() -> dict[str, str]:
-    """Where the project is: setup.cfg alone knows."""
-    setup = configparser.RawConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    lines = setup["metadata"]["project_urls"].strip().splitlines()
-    return dict(map(str.strip, line.split("=", 1)) for line in lines)
-
-
 project = "flask-task-context"
+# Where the project is, as setup.cfg says it.
+urls = dict(url.split(", ", 1) for url in metadata(project).get_all("Project-URL"))
 version = release = flask_task_context.__version__
 html_title = f"{project} {version}"
-html_baseurl = project_urls()["Documentation"]
+html_baseurl = urls["Documentation"]
 
 extensions = [
     "myst_parser",
@@ -32,7 +22,7 @@ myst_heading_anchors = 4
 # [examples](source:examples/README.md) is a file of the repository.
 myst_url_schemes = {
     **dict.fromkeys(("http", "https", "mailto")),
-    "source": {"url": project_urls()["Source"] + "blob/main/{{path}}"},
+    "source": {"url": urls["Source"] + "blob/main/{{path}}"},
 }
 myst_enable_extensions = ["attrs_block", "deflist"]
 
@@ -55,7 +45,7 @@ html_show_copyright = False
 html_use_index = False
 html_domain_indices = False
 html_theme_options = {
-    "source_view_link": project_urls()["Source"] + "blob/main/docs/{filename}",
+    "source_view_link": urls["Source"] + "blob/main/docs/{filename}",
 }
 pygments_style = "default"
 pygments_dark_style = "github-dark"
