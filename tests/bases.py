@@ -7,7 +7,6 @@ import os
 import signal
 import time
 import typing as t
-from pathlib import Path
 
 import celery
 import flask
@@ -20,14 +19,7 @@ from pydantic import BaseModel
 import flask_task_context
 from flask_task_context import restore_context
 from flask_task_context import with_request_context
-
-NOTES = "NOTES"
-
-
-def note(*words: t.Any) -> None:
-    with Path(os.environ[NOTES]).open("a") as file:
-        file.write(json.dumps(words) + "\n")
-
+from tests.meetings import note
 
 # -- base classes -------------------------------------------------------------------
 
@@ -161,7 +153,7 @@ def create_app() -> flask.Flask:
 
     @app.teardown_request
     def torn(error: BaseException | None) -> None:
-        if "mails" in g and NOTES in os.environ:
+        if "mails" in g and "NOTES" in os.environ:
             note(celery.current_task.name, "torn", type(error).__name__)
 
     return app

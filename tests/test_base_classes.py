@@ -60,7 +60,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Site]:
         "--pool=prefork",
         "-c1",
         module="tests.bases_worker",
-        environ={bases.NOTES: str(folder / "notes")},
+        environ={"NOTES": str(folder / "notes")},
     )
     app = bases.create_celery(**settings)
     yield Site(bases.create_app(), app, folder / "notes")
@@ -99,8 +99,9 @@ def test_a_base_class_does_nothing_for_a_task_that_fails(site: Site, name: str) 
     result = site.celery.tasks[name].apply_async(("a",), headers=site.headers)
     assert result.get(timeout=30) == by(name, ["a"], 1)
     first, second = site.noted(name, 2)
-    # The error itself where the body is decorated, beneath autoretry.
-    assert first[1] in ("Retry", "ConnectionError")
+    # The error itself where a decorated body is outermost, beneath autoretry.
+    beneath = name == "Bare, body decorated, retried"
+    assert first == ("torn", "ConnectionError" if beneath else "Retry")
     assert second == ("torn", "NoneType")
 
 
@@ -127,7 +128,8 @@ def test_in_this_process(name: str) -> None:
         assert tasks[name].apply(("a",)).get() == by(name, ["a"], result)
     eager = tasks[name].apply(("a",), headers=headers)
     assert eager.get() == by(name, ["a"], result)
-    assert tasks[name].apply(("a",)).get() in ([None, ["a"], 1], 2)
+    without = result if name.startswith("Bare") else [None, ["a"], result]
+    assert tasks[name].apply(("a",)).get() == without
 
 
 def test_an_eager_task_of_a_base_class_knows_its_message(site: Site) -> None:

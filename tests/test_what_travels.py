@@ -656,9 +656,11 @@ def test_a_streamed_body_at_flasks_own_limit(kind: str, read: bool, room: int) -
         return request.get_data() == body and request.form.to_dict() == form
 
     with made:
-        assert room < 0 or not read or whole()
+        if read and room >= 0:
+            assert whole()
         headers = capture_context()
-        assert room < 0 or whole()
+        if room >= 0:
+            assert whole()
     with restore_context(headers, app):
         if room >= 0:
             assert whole()
