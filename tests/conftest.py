@@ -184,6 +184,15 @@ def check_log(text: str) -> None:
     assert "Signal handler" not in text, text
 
 
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+
+
 class Worker:
     """``celery worker`` in a process of its own."""
 
@@ -244,12 +253,7 @@ class Worker:
         check_log(new.decode(errors="replace"))
 
     def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(20)
+        stop(self.process)
         if self in self.running:
             self.running.remove(self)
         self.check()

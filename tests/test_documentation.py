@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +38,7 @@ from tests.conftest import CELERYEXT_REQUESTS
 from tests.conftest import ROOT
 from tests.conftest import broker_url
 from tests.conftest import check_log
+from tests.conftest import stop
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
@@ -211,15 +211,6 @@ def shop_on(broker: str) -> str:
 
 def blocks(language: str, page: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.M | re.S)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
 
 
 @pytest.fixture

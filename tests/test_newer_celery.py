@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import time
 import typing as t
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.conftest import Worker
 from tests.conftest import broker_url
 from tests.conftest import celery_settings
 from tests.conftest import drop_queue
+from tests.ways import lines_of
 
 URL = "http://anna.example/item/3"
 KINDS = ["app below", "app above", "shared below", "shared above"]
@@ -91,16 +91,6 @@ def get(result: t.Any) -> t.Any:
     return result.get(timeout=30, interval=0.02)
 
 
-def lines(path: Path, count: int) -> list[str]:
-    """The lines of a file, when it has so many."""
-    deadline = time.monotonic() + 30
-    while True:
-        found = path.read_text().splitlines() if path.exists() else []
-        if len(found) >= count or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
-
-
 # -- spawned processes -----------------------------------------------------------------
 
 
@@ -142,7 +132,7 @@ def test_errbacks_of_a_spawned_process_that_was_killed(tmp_path: Path) -> None:
                     for name in ("errback_one", "errback_three")
                 ],
             )
-            assert sorted(lines(path, 2)) == [f"one {URL}", f"three {URL}"]
+            assert sorted(lines_of(path, 2, 30)) == [f"one {URL}", f"three {URL}"]
 
 
 @since(5, 7)
@@ -181,15 +171,15 @@ def test_a_task_that_a_soft_shutdown_gives_back_runs_in_its_request(
     with site_on(broker, tmp_path, worker_soft_shutdown_timeout=0.5) as site:
         worker = site.start(**environ)
         result = site.send("app below stall_once", str(notes))
-        (first,) = lines(notes, 1)
+        (first,) = lines_of(notes, 1, 30)
         os.kill(worker.process.pid, getattr(signal, by))
         worker.wait_for("Initiating Soft Shutdown")
         worker.process.wait(20)
         site.start(**environ)
         assert get(result) == URL
-        assert lines(notes, 2) == [first, first]
+        assert lines_of(notes, 2, 30) == [first, first]
         assert first.endswith(f" {URL}")
-        assert lines(ends, 2) == ["end SystemExit", "end NoneType"]
+        assert lines_of(ends, 2, 30) == ["end SystemExit", "end NoneType"]
 
 
 # -- quorum queues ---------------------------------------------------------------------

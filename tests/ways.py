@@ -131,9 +131,9 @@ class Cell:
         return words.get(value, repr(value))
 
 
-def lines_of(path: Path, count: int) -> list[str]:
-    """The file's lines, when there are so many of them, or after 60 seconds."""
-    deadline = time.monotonic() + 60
+def lines_of(path: Path, count: int, seconds: float = 60) -> list[str]:
+    """The file's lines, when there are so many of them, or after so many seconds."""
+    deadline = time.monotonic() + seconds
     lines: list[str] = []
     while len(lines) < count and time.monotonic() < deadline:
         time.sleep(0.02)
