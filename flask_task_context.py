@@ -52,7 +52,6 @@ from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
 from decimal import Decimal
-from hashlib import sha256
 from importlib import import_module
 from itertools import chain
 from traceback import walk_tb
@@ -85,13 +84,13 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSession
 from flask.sessions import SessionInterface
 from flask.sessions import session_json_serializer
-from itsdangerous import Signer
 from markupsafe import Markup
 from werkzeug.datastructures import FileStorage
 from werkzeug.datastructures import Headers
 from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wsgi import get_content_length
 from werkzeug.wsgi import get_input_stream
 
 __all__ = [
@@ -411,7 +410,8 @@ def _given(app: flask.Flask) -> list[t.Any]:
     serializer = getattr(app.session_interface, "serializer", None)
     tags = [*getattr(serializer, "order", ())]
     values = map(app.config.get, _DEFAULTS)
-    return [app.secret_key, serializer, tags, [*app.config], *values]
+    # A setting that does not exist is one more, if none goes.
+    return [app.secret_key, serializer, tags, len(app.config), *values]
 
 
 def _configuration(app: flask.Flask) -> dict[str, t.Any]:
@@ -455,9 +455,12 @@ class _Settings:
         self.excluded = excluded = _matcher(patterns)
         # Without the cookie, which never travels, CSRF tokens are worth nothing.
         self.excluded_key = _matcher(patterns, but=("csrf", "xsrf"))
-        self.travels = functools.lru_cache(maxsize=1024)(
+        #: For variables that travel ``True``, for headers that are excluded their names.
+        self.travels = _Known(
             lambda key: (
-                _may_travel(key) and not (key[:5] == "HTTP_" and excluded(key[5:]))
+                key[5:].replace("_", "-").title()
+                if key[:5] == "HTTP_" and excluded(key[5:])
+                else _may_travel(key)
             )
         )
         self.excluded_words = _words_of(patterns)
@@ -618,7 +621,7 @@ def _capture_request(context: t.Any) -> str:
     room = settings.room - len(payload) - len(',"body":')
     if body := _encode_body(request, max(room, 0), settings, missing):
         payload = f'{payload[:-1]},"body":{body}}}'
-    named = f',"missing":{_encode(missing.names)}}}' if missing.names else ""
+    named = f',"missing":{missing.encode()}}}' if missing.names else ""
     if named and len(payload) + len(named) <= settings.room:
         payload = payload[:-1] + named
     header = _seal(payload, settings)
@@ -630,21 +633,20 @@ def _capture_request(context: t.Any) -> str:
 def _environ_of(
     environ: dict[str, t.Any], settings: _Settings, missing: _Missing
 ) -> dict[str, str]:
+    travels, variables, left_out = settings.travels, {}, []
+    for key, value in environ.items():
+        if (known := travels[key]) is True:
+            if isinstance(value, str):
+                variables[key] = value
+        elif known:
+            left_out.append(known)
+    for name in sorted(left_out):
+        missing.add("TASK_CONTEXT_EXCLUDE", f"header {name!r}")
     # wsgiref mixes the process environment into every request's, PATH among it. Under
     # real CGI it *is* the request.
-    mixed = "PATH" in environ and "GATEWAY_INTERFACE" not in os.environ
-    process = os.environ if mixed else {}
-    variables = {
-        key: value
-        for key, value in environ.items()
-        if settings.travels(key)
-        and isinstance(value, str)
-        and process.get(key) != value
-    }
-    for key in sorted(environ.keys() - variables.keys()):
-        if key[:5] == "HTTP_" and settings.excluded(key[5:]):
-            name = key[5:].replace("_", "-").title()
-            missing.add("TASK_CONTEXT_EXCLUDE", f"header {name!r}")
+    if "PATH" in environ and "GATEWAY_INTERFACE" not in os.environ:
+        process = os.environ
+        return {k: v for k, v in variables.items() if process.get(k) != v}
     return variables
 
 
@@ -699,9 +701,9 @@ def _encode_parts(
     """JSON, in which the values of the session, of ``g`` and of signals have tags for
     types that JSON does not know."""
     tag = settings.values.tag
-    excluded = missing.noting(settings.excluded_key, "session key")
     try:
         if settings.excluded_words and "session" in parts:
+            excluded = missing.noting(settings.excluded_key, "session key")
             parts["session"] = _without_keys(parts["session"], excluded)
         tagged = {part: tag(parts[part]) for part in parts if part in _LABELS}
         return _encode_exactly(parts | tagged)
@@ -864,10 +866,9 @@ def _read_body(request: flask.Request, room: int) -> _Body:
     """The body, with no more than ``room`` bytes of it in memory, and all of
     it still there for the view afterwards."""
     environ, touched = request.environ, vars(request)
-    if environ["REQUEST_METHOD"] == "GET" and _BODY_KEYS.isdisjoint(environ):
+    if environ["REQUEST_METHOD"] == "GET" and environ.keys().isdisjoint(_BODY_KEYS):
         return b""
-    cached = _cached_data(request)
-    source, length = environ["wsgi.input"], request.content_length
+    cached, source = _cached_data(request), environ["wsgi.input"]
     form, files = touched.get("form"), touched.get("files")
     parsed = form or files or (form is not None and request.mimetype in _FORM_TYPES)
     if parsed and not cached:
@@ -875,6 +876,7 @@ def _read_body(request: flask.Request, room: int) -> _Body:
         return _Form(request.form, request.files, raw)
     if isinstance(source, _LeftOutStream):
         return source
+    length = get_content_length(environ)
     if length == 0:
         return b""
     if cached is None:
@@ -1112,8 +1114,23 @@ def _matcher(patterns: tuple[str, ...], but: tuple[str, ...] = ()) -> _NameCheck
             return False
         return any(_fits(each, folded) for each in pieces)
 
-    cached = functools.lru_cache(maxsize=1024)(fits)
-    return lambda name: (cached if len(name) < 100 else fits)(name)
+    return _Known(fits).__getitem__
+
+
+class _Known(dict[str, t.Any]):
+    """What a function gives for a name, kept: a look-up takes less than a call."""
+
+    def __init__(self, function: t.Callable[[str], t.Any]) -> None:
+        self.function = function
+
+    def __missing__(self, name: str) -> t.Any:
+        value = self.function(name)
+        # A visitor may choose the names.
+        if len(self) > 1000:
+            self.clear()
+        if len(name) < 100:
+            self[name] = value
+        return value
 
 
 def _fits(pieces: list[str], name: str) -> bool:
@@ -1160,6 +1177,14 @@ class _Missing:
         if name not in names and len(names) < 20:
             names.append(name)
 
+    def encode(self) -> str:
+        """As JSON, string by string: most captures would make an encoder for one name."""
+        lists = (
+            f"{_encode(setting)}:[{','.join(map(_encode, names))}]"
+            for setting, names in self.names.items()
+        )
+        return f"{{{','.join(lists)}}}"
+
     def noting(self, excluded: _NameCheck, what: str) -> _NameCheck:
         def noting(name: str) -> bool:
             if excluded(name):
@@ -1173,13 +1198,14 @@ class _Missing:
 
 def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
     if isinstance(value, dict):
-        value = copy(value)  # Of its own type: the app may have a tag for it.
-        for key in [*value]:
+        # Of its own type: the app may have a tag for it.
+        value = value.copy() if type(value) is dict else copy(value)
+        for key, item in [*value.items()]:
             name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
             if excluded(name):
                 del value[key]
-            else:
-                value[key] = _without_keys(value[key], excluded)
+            elif isinstance(item, dict | list | tuple):
+                value[key] = _without_keys(item, excluded)
         return value
     if type(value) in (list, tuple):
         return type(value)(_without_keys(item, excluded) for item in value)
@@ -1292,7 +1318,7 @@ def _seal(payload: str, settings: _Settings) -> str:
             ) from None
     text = f"{settings.prefix}:{len(payload)}:{payload}"
     if settings.kind == "signed":
-        return settings.keys[0].signer.sign(text).decode("ascii")
+        return f"{text}.{settings.keys[0].sign(text)}"
     if payload and settings.kind == "unsigned":
         _warn_of_no_key(settings.name)
     return text
@@ -1387,9 +1413,8 @@ def _unseal_with(key: _Key, header: _ParsedHeader) -> str:
                 f"The context was changed on its way: it does not decrypt. {_LOOK}"
             ) from None
     signed, _, signature = header.text.rpartition(".")
-    # Not ``verify_signature``: it takes other spellings of the same bytes too.
-    expected = key.signer.get_signature(signed)
-    if not hmac.compare_digest(expected, signature.encode("ascii")):
+    # Strings: base64 takes other spellings of the same bytes too.
+    if not hmac.compare_digest(key.sign(signed), signature):
         raise BadContext(
             f"The context was changed on its way: its signature is wrong. {_LOOK}"
         )
@@ -1408,12 +1433,16 @@ class _Key:
         self.secret = secret.encode() if isinstance(secret, str) else secret
         #: Tells a foreign key from a damaged message.
         self.id = urlsafe_b64encode(self._derive("key id"))[:6].decode("ascii")
-        derived = self._derive("signature")
-        self.signer = Signer(derived, key_derivation="none", digest_method=sha256)
+        self.signing = hmac.new(self._derive("signature"), digestmod="sha256")
 
     def _derive(self, purpose: str) -> bytes:
         message = f"flask-task-context {purpose}".encode("ascii")
         return hmac.digest(self.secret, message, "sha256")
+
+    def sign(self, text: str) -> str:
+        signing = self.signing.copy()
+        signing.update(text.encode("ascii"))
+        return urlsafe_b64encode(signing.digest()).decode("ascii").rstrip("=")
 
     @functools.cached_property
     def cipher(self) -> t.Any:
@@ -1453,6 +1482,13 @@ class _Carried:
     """What messages carry that are sent here. It has no ``repr`` of its own, so that
     no error report writes the header out."""
 
+    #: Celery's name of the process that sent it.
+    sender: str | None = None
+    #: Whether what it has opened is closed.
+    ended = False
+    #: In its place while hooks and teardown functions run.
+    silence: _Carried | None = None
+
     def __init__(
         self, header: t.Any, context: t.Any = None, message_id: str | None = None
     ) -> None:
@@ -1463,14 +1499,8 @@ class _Carried:
         self.request = context and context.request
         #: The message that has opened its request, or its app context, here.
         self.message_id = message_id
-        #: Celery's name of the process that sent it.
-        self.sender: str | None = None
         #: The names of what did not travel, under the setting that has left them out.
         self.missing: dict[str, list[str]] = {}
-        #: Whether what it has opened is closed.
-        self.ended = False
-        #: In its place while hooks and teardown functions run.
-        self.silence: _Carried | None = None
 
 
 _carried: contextvars.ContextVar[_Carried | None] = contextvars.ContextVar(
@@ -1522,7 +1552,7 @@ def _inherited() -> t.Any:
     if carried is not None and carried.request is (context and context.request):
         return carried.header
     if context is None:
-        message = _current_message()
+        _, message = _current_message()
         header = _header_in(message)
         return "" if header is None and message is not None else header
     return _capture(context) if _settings(context.app).auto else ""
@@ -1572,17 +1602,17 @@ task_prerun.connect(_begin, weak=False)
 task_received.connect(_remember, weak=False)
 
 
-def _current_message(args: tuple[t.Any, ...] = ()) -> Context | None:
-    """The message that is being worked on. Tasks that are called directly are passed
-    over, and eager ones without a context: what they are called in counts."""
-    for message in _stacked_messages():
+def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[t.Any, Context | None]:
+    """The message that is being worked on, and its task. Tasks that are called directly
+    are passed over, and eager ones without a context: what they are called in counts."""
+    for task, message in _stacked_messages():
         if not message.called_directly and (
             not message.is_eager or _header_in(message) is not None
         ):
-            return message
+            return task, message
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message (behind the task, in ``__call__``).
-    return next((arg for arg in args[:2] if isinstance(arg, Context)), None)
+    return None, next((arg for arg in args[:2] if isinstance(arg, Context)), None)
 
 
 def _header_in(message: Context | None) -> t.Any:
@@ -1925,10 +1955,12 @@ class _Restored:
 
     def _end(self) -> None:
         _carried.set(self.outer)
-        for context in filter(None, (self.context, self.around)):
-            setattr(context, _ENDED, True)
-        for carried in filter(None, (self.carried, self.silence)):
-            carried.ended = True
+        self.silence.ended = True
+        if self.carried is not None:
+            self.carried.ended = True
+        for context in (self.context, self.around):
+            if context is not None:
+                setattr(context, _ENDED, True)
 
     def _pop(self, error: BaseException | None) -> None:
         try:
@@ -1988,8 +2020,9 @@ def _wrap(body: t.Callable[..., t.Any], options: _Options) -> t.Callable[..., t.
             return body(*args, **kwargs)
         bound = functools.partial(body, *args, **kwargs)
         # Around a base class, the options of the task's own body are nearer.
-        task = _innermost_task()
-        beneath = _options_of(task) if args and args[0] is task else None
+        beneath = None
+        if args and isinstance(args[0], Task) and args[0] is _innermost_task():
+            beneath = _options_of(args[0])
         # A copy, so that nothing stays pushed whatever ends the task: a soft time
         # limit can strike between any two steps.
         return _copied_context().run(_work, bound, carried, beneath or options)
@@ -2012,13 +2045,13 @@ def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None
     request, or in what its message has opened already."""
     if _is_silent() and flask.has_app_context():
         return None
-    message, carried = _current_message(args), _carried_here()
+    (task, message), carried = _current_message(args), _carried_here()
     header = _header_in(message)
     if message is not None and not message.is_eager:
         # By its id: a task that calls itself gets a copy of the message.
         if carried is not None and carried.message_id == message.id:
             return None
-        if _is_asked_for(options, message):
+        if _is_asked_for(options, task):
             asked = _Carried("" if header is None else header, message_id=message.id)
             asked.sender = message.get("origin")
             return asked
@@ -2029,15 +2062,15 @@ def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None
     return _Carried(header)
 
 
-def _is_asked_for(options: _Options, message: Context) -> bool:
+def _is_asked_for(options: _Options, task: t.Any) -> bool:
     """Whether this is the body of the message's own task, which a base class may have
     put into a request or an app context of its own."""
-    task = _innermost_task()
-    if task is None or message not in task.request_stack.stack:
+    if task is None or task is not _innermost_task():
         return False
+    if _options_of(task) == options:
+        return True
     calls = (vars(kind).get("__call__") for kind in type(task).__mro__)
-    around = [getattr(call, _MARK, None) for call in calls]
-    return options in [_options_of(task), *around]
+    return any(getattr(call, _MARK, None) == options for call in calls)
 
 
 def _work(body: t.Callable[[], t.Any], carried: _Carried, options: _Options) -> t.Any:
@@ -2383,12 +2416,12 @@ def _cached_data(request: flask.Request) -> bytes | None:
     return vars(request).get("_cached_data")
 
 
-def _stacked_messages() -> t.Iterator[Context]:
-    """The requests of the tasks that are running, the innermost first, in all of
+def _stacked_messages() -> list[tuple[t.Any, Context]]:
+    """The tasks that are running and their requests, the innermost first, in all of
     Celery. The public ``current_worker_task`` is none in a task that calls itself,
     before Celery 5.5. Gone, nothing inherits."""
-    for task in reversed(_task_stack.stack):
-        yield from reversed(task.request_stack.stack)
+    stacks = [(task, task.request_stack.stack) for task in reversed(_task_stack.stack)]
+    return [(task, message) for task, stack in stacks for message in reversed(stack)]
 
 
 def _innermost_task() -> t.Any:

@@ -139,6 +139,7 @@ def run(apps: Apps, tasks: t.Any) -> dict[str, Contest]:
         "bare": _traced(tasks["bare"]),
         "arguments": _traced(tasks["bare"], args=given),
         "docs": _traced(tasks["docs"]),
+        "Flask itself": _traced(tasks["Flask itself"]),
         **{way: _traced(tasks[way]) for way in CELERYEXT},
         "article": _traced(tasks["article"], kwargs=hidden),
         "ours": _traced(tasks["ours"], headers=signed),

@@ -82,11 +82,14 @@ def pieces(apps: Apps, app: Celery) -> dict[str, Contest]:
     shape = SHAPES["browser"]
     environ = environ_of(apps.signed, shape)
     settings = library._settings(apps.signed)
-    signer = settings.keys[0].signer
+    key = settings.keys[0]
 
     def environ_part(context: t.Any) -> t.Any:
         missing = library._Missing()
         return library._environ_of(context.request.environ, settings, missing)
+
+    def session_part(context: t.Any) -> t.Any:
+        return library._session_values(context, settings, library._Missing())
 
     def json_part(parts: t.Any) -> str:
         return t.cast("str", library._encode_parts(parts, settings, library._Missing()))
@@ -98,7 +101,7 @@ def pieces(apps: Apps, app: Celery) -> dict[str, Contest]:
             parts = {
                 "server": list(map(environ.get, library._ALWAYS)),
                 "environ": environ_part(context),
-                "session": library._session_values(context),
+                "session": session_part(context),
             }
             payload = json_part(parts)
             app.tasks["bare"].delay()
@@ -116,8 +119,8 @@ def pieces(apps: Apps, app: Celery) -> dict[str, Contest]:
                 environ_part(context),
             )
         ),
-        "its session": piece(lambda context, *_: library._session_values(context)),
+        "its session": piece(lambda context, *_: session_part(context)),
         "JSON": piece(lambda _, parts, __: json_part(parts)),
-        "HMAC": piece(lambda *given: signer.get_signature(given[2])),
+        "HMAC": piece(lambda *given: key.sign(given[2])),
         "settings": piece(lambda *_: library._settings(apps.signed)),
     }

@@ -126,7 +126,7 @@ class Target:
         if prefix is None:
             return library._seal(payload, settings)
         text = f"{prefix}:{len(payload)}:{payload}"
-        return f"{text}.{settings.keys[0].signer.get_signature(text).decode('ascii')}"
+        return f"{text}.{settings.keys[0].sign(text)}"
 
 
 def capture(app: flask.Flask) -> list[str]:
