@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV = .venv
 STAMP = $(VENV)/$(1)/stamp
 
-.PHONY: help test test-all mutants docs docs-serve demo demo-serve bench stress lint types audit tox clean
+.PHONY: help test test-all mutants docs docs-serve demo demo-serve bench stress lint types audit dist tox clean
 
 help:
 	@echo "make test        the tests that a change needs (about 4 minutes)"
@@ -16,7 +16,8 @@ help:
 	@echo "make bench       measure it beside the other ways, with targets (about 7 minutes)"
 	@echo "make stress      load, faults and hostile input (under 10 minutes; ARGS=--long for all)"
 	@echo "make lint types  what CI checks beside the tests"
-	@echo "make audit       advisories on what is installed, bandit, and the wheel built twice"
+	@echo "make audit       advisories on what is installed, and bandit"
+	@echo "make dist        what is published, built twice and checked, and its SBOM"
 	@echo "make tox         the tests on every Python and on the oldest versions"
 
 # $(1): name, $(2): what pip installs
@@ -37,7 +38,8 @@ $(eval $(call environment,lint,ruff))
 $(eval $(call environment,types,-e '.[encryption]' mypy 'pyright[nodejs]'))
 $(eval $(call environment,users,. celery-types))
 $(eval $(call environment,users-without-types,.))
-$(eval $(call environment,audit,bandit build pip-audit))
+$(eval $(call environment,audit,bandit pip-audit))
+$(eval $(call environment,dist,--upgrade build check-wheel-contents cyclonedx-bom setuptools trove-classifiers twine))
 $(eval $(call environment,tox,tox))
 
 # Users have the wheel.
@@ -95,7 +97,11 @@ types: $(call STAMP,types) $(call STAMP,users) $(call STAMP,users-without-types)
 audit: $(call STAMP,audit)
 	$(VENV)/audit/bin/bandit --quiet flask_task_context.py
 	PYTHON=$(CURDIR)/$(VENV)/audit/bin/python .ci/advisories
-	PYTHON=$(CURDIR)/$(VENV)/audit/bin/python .ci/wheel_twice
+
+# Of the last commit: what is not committed is not in it.
+dist: $(call STAMP,dist)
+	PYTHON=$(CURDIR)/$(VENV)/dist/bin/python .ci/distributions
+	PYTHON=$(CURDIR)/$(VENV)/dist/bin/python .ci/sbom
 
 tox: $(call STAMP,tox)
 	$(VENV)/tox/bin/tox run $(ARGS)
