@@ -16,17 +16,17 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.servers import Process
+from benchmarks.servers import RabbitMQ
+from benchmarks.servers import Redis
+from benchmarks.servers import Server
+from benchmarks.servers import wait_until
 from stress.report import Report
 from stress.servers import Cutting
-from stress.servers import RabbitMQ
-from stress.servers import Redis
-from stress.servers import Server
 from stress.servers import SmallDisk
 from stress.servers import may_mount
-from stress.site import Process
 from stress.site import Site
 from stress.site import Tally
-from stress.site import wait_until
 
 POOL = ("--pool=prefork", "--concurrency=8")
 ROUNDS = {"brief": 1, "short": 2, "long": 10}

@@ -6,9 +6,6 @@ import collections
 import contextlib
 import os
 import queue
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -16,7 +13,9 @@ import time
 import typing as t
 from pathlib import Path
 
-from stress import ROOT
+from benchmarks.servers import Process
+from benchmarks.servers import answers
+from benchmarks.servers import free_port
 from stress.shop import Ledger
 from stress.shop import Settings
 from stress.shop import tasks_of
@@ -25,81 +24,6 @@ from stress.visitors import Visitor
 
 CLIENTS = 8
 POOL = ("--pool=prefork", "--concurrency=2")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return t.cast("int", listener.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
-
-
-def wait_until(
-    true: t.Callable[[], t.Any], seconds: float, what: str, every: float = 0.05
-) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} did not come in {seconds:g} seconds")
-        time.sleep(every)
-
-
-class Process:
-    """A program in a process group of its own, with a log."""
-
-    def __init__(
-        self, command: t.Sequence[str], log: Path, environ: dict[str, str] | None = None
-    ) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env=environ,
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def wait_for(self, ready: t.Callable[[], bool], seconds: float = 60) -> None:
-        def is_ready() -> bool:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"ended at its start:\n{self.tail()}")
-            return ready()
-
-        try:
-            wait_until(is_ready, seconds, "the start")
-        except RuntimeError as error:
-            self.kill()
-            raise RuntimeError(f"{error}:\n{self.tail()}") from error
-
-    def tail(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
-
-    def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> bool:
-        """Whether it ended by itself after the signal."""
-        if self.process.poll() is None:
-            os.kill(self.pid, number)
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return False
-        return True
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 class Tally(t.NamedTuple):
