@@ -15,21 +15,32 @@ from benchmarks import micro
 from benchmarks import publish
 from benchmarks import report
 from benchmarks import sizes
+from benchmarks import waiting
 from benchmarks import worker
 from benchmarks.brokers import BROKERS
 from benchmarks.brokers import server_version
 
 # How long each part takes, roughly, in seconds.
 PARTS = {"micro": 30, "publish": 80, "sizes": 10, "memory": 120, "worker": 400}
+#: Only where it is named.
+LONG = {"waiting": 1400}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="rough numbers, to try it")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--output", type=Path, help="a folder for results.md and .svg")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[*PARTS, *LONG],
+        default=list(PARTS),
+        help=f"without it: {', '.join(PARTS)} (waiting takes 25 minutes)",
+    )
+    parser.add_argument(
+        "--output", type=Path, help="a folder for results.md and .svg, or waiting.md"
+    )
     options = parser.parse_args()
-    complete = not options.quick and set(options.only) == set(PARTS)
+    complete = not options.quick and set(options.only) in (set(PARTS), set(LONG))
     output = options.output or (Path(__file__).parent if complete else None)
     if output:
         output.mkdir(parents=True, exist_ok=True)
@@ -41,7 +52,11 @@ def main() -> None:
     print(report.details(results), report.summary(results), sep="\n\n")
     if output:
         command = "python -m benchmarks --quick" if options.quick else "make bench"
-        report.write(results, brokers, command, output)
+        if options.only == list(LONG):
+            command += " --only waiting" if options.quick else ' ARGS="--only waiting"'
+            report.write_waiting(results, brokers, command, output)
+        else:
+            report.write(results, brokers, command, output)
 
 
 def run(brokers: list[str], parts: t.Sequence[str], quick: bool) -> report.Results:
@@ -52,8 +67,10 @@ def run(brokers: list[str], parts: t.Sequence[str], quick: bool) -> report.Resul
         "sizes": sizes.measure,
         "memory": memory.measure,
         "worker": functools.partial(worker.measure, brokers=brokers),
+        "waiting": waiting.measure,
     }
-    total = sum(PARTS[part] for part in parts)
+    seconds = {**PARTS, **LONG}
+    total = sum(seconds[part] for part in parts)
     with tqdm(total=total, bar_format="{l_bar}{bar}| {elapsed}") as bar:
         for part in parts:
             bar.set_description(part)
@@ -61,7 +78,7 @@ def run(brokers: list[str], parts: t.Sequence[str], quick: bool) -> report.Resul
             measures[part](
                 results,
                 quick=quick,
-                progress=lambda done, part=part: bar.update(done * PARTS[part]),
+                progress=lambda done, part=part: bar.update(done * seconds[part]),
             )
             bar.write(f"{part}: {time.monotonic() - start:.0f} seconds")
     return results

@@ -187,13 +187,18 @@ class RabbitMQ(Server):
 
     def status(self) -> dict[str, t.Any]:
         command = [str(RABBITMQ.with_name("rabbitmqctl")), "--silent", "status"]
-        done = subprocess.run(
-            [*command, "--formatter", "json"],
-            env=self.environ,
-            check=True,
-            capture_output=True,
-        )
-        return t.cast("dict[str, t.Any]", json.loads(done.stdout))
+        printed = b""
+
+        def answered() -> bool:  # on a busy machine it may not
+            nonlocal printed
+            done = subprocess.run(
+                [*command, "--formatter", "json"], env=self.environ, capture_output=True
+            )
+            printed = done.stdout if not done.returncode else b""
+            return bool(printed)
+
+        wait_until(answered, 120, "rabbitmqctl's answer", 1)
+        return t.cast("dict[str, t.Any]", json.loads(printed))
 
     def stop(self) -> None:
         # The script in front of it waits for its child.
