@@ -17,12 +17,14 @@ from stress import headers
 from stress import hostile_requests
 from stress import interrupts
 from stress import isolation
+from stress import rules
 from stress.report import Report
 
 #: Each is called with the scale (``"brief"``, ``"short"`` or ``"long"``), the report to
 #: fill, and what to call with each fraction of the part that is done.
 PARTS: dict[str, t.Callable[[str, Report, t.Callable[[float], None]], None]] = {
     "isolation": isolation.run,
+    "rules": rules.run,
     "faults": faults.run,
     "headers": headers.run,
     "requests": hostile_requests.run,

@@ -14,6 +14,7 @@ from benchmarks.brokers import server_version
 from stress.report import Report
 from stress.shop import create_celery
 from stress.site import Site
+from stress.site import Tally
 
 # How many of a thousand visits are of a kind.
 MIX = {
@@ -119,12 +120,19 @@ def one(
         if not worker.end():
             errors.append(f"the worker did not end:\n{worker.tail()}")
         tally = site.tally()
+    seconds = round(time.monotonic() - start)
+    add_row(report, "isolation", case, tally, errors, seconds=seconds)
+
+
+def add_row(
+    report: Report, part: str, case: str, tally: Tally, errors: list[str], **more: int
+) -> None:
     lost = [f"{name} did not end" for name in tally.missing]
     if tally.again:
         lost.append(f"{tally.again} tasks ran more than once")
     left = sum("left behind" in line for line in tally.wrong)
     report.add(
-        "isolation",
+        part,
         case,
         [*errors, *tally.wrong, *lost],
         sent=tally.sent,
@@ -132,5 +140,5 @@ def one(
         again=tally.again,
         mismatches=len(tally.wrong) - left,
         left=left,
-        seconds=round(time.monotonic() - start),
+        **more,
     )

@@ -79,16 +79,22 @@ class Reading:
         began, ended = self.seen["began"], self.seen["ended"]
         return {(name, began[name]) for name in began.keys() - ended.keys()}
 
-    def tally(self, names: dict[str, bool]) -> Tally:
+    def tally(self, names: dict[str, bool], first: str) -> Tally:
+        names = {name: ends for name, ends in names.items() if name.startswith(first)}
+        wrong = [
+            line for line in self.wrong if line.partition(" ")[2].startswith(first)
+        ]
         strangers = [
             f"{event} {name}: nobody sent it"
             for event, counter in self.seen.items()
             for name in counter.keys() - names.keys()
+            if name.startswith(first)
         ]
-        again = sum(count - 1 for count in self.seen["began"].values())
+        began = self.seen["began"].items()
+        again = sum(count - 1 for name, count in began if name.startswith(first))
         missing = self.missing(names)
         ended = len(names) - len(missing)
-        return Tally(len(names), ended, again, self.wrong + strangers, missing)
+        return Tally(len(names), ended, again, wrong + strangers, missing)
 
 
 class Site:
@@ -103,13 +109,14 @@ class Site:
         celery: dict[str, t.Any] | None = None,
         flask: dict[str, t.Any] | None = None,
         pause: float = 0,
+        apps: t.Sequence[str] = ("shop",),
     ) -> None:
         self.stack = contextlib.ExitStack()
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         ledger = self.folder / "ledger"
         Ledger(ledger)
         self.settings = Settings(
-            broker, queue, str(ledger), celery or {}, flask or {}, pause
+            broker, queue, str(ledger), celery or {}, flask or {}, pause, apps
         )
         self.web_settings = self.settings._replace(broker=web_broker or broker)
         self.reading = Reading(ledger)
@@ -220,6 +227,7 @@ class Site:
             meanwhile()
             time.sleep(0.2)
 
-    def tally(self) -> Tally:
+    def tally(self, first: str = "") -> Tally:
+        """Of the tasks whose names begin so."""
         self.reading.read()
-        return self.reading.tally(self.names)
+        return self.reading.tally(self.names, first)

@@ -24,7 +24,9 @@ BOUNDARY = "between-the-parts"
 class Visitor:
     def __init__(self, kind: str, number: int) -> None:
         self.kind, self.number = kind, number
-        self.host = f"shop-{number}.example"
+        self.name = f"{kind}-{number}"
+        self.app = "second" if kind == "apps" and number % 2 else "shop"
+        self.host = f"{self.app}-{number}.example"
         self.body_kind = KINDS_OF_BODY[number % len(KINDS_OF_BODY)]
         self.method = "GET" if self.body_kind == "none" else "POST"
         self.path = f"/{kind}/{number}?page={number}&tag=a&tag={number}"
@@ -101,6 +103,7 @@ class Visitor:
         for name, value in self.fields if has_form else ():
             form.setdefault(name, []).append(value)
         return {
+            "app": self.app,
             "url": f"http://{self.host}{self.path}",
             "host": self.host,
             "method": self.method,
@@ -130,6 +133,7 @@ def see() -> dict[str, t.Any]:
     headers = dict(sorted(request.headers.items()))
     headers.pop("Cookie", None)  # in the view alone
     return {
+        "app": flask.current_app.config["APP"],
         "url": request.url,
         "host": request.host,
         "method": request.method,
@@ -140,7 +144,7 @@ def see() -> dict[str, t.Any]:
         "user": flask.session.get("user"),
         "language": request.accept_languages.best_match(LANGUAGES),
         "session": dict(flask.session),
-        "g": {"tenant": flask.g.get("tenant"), "limits": flask.g.get("limits")},
+        "g": {name: flask.g.get(name) for name in flask.g},
         "form": request.form.to_dict(flat=False),
         "json": request.get_json() if request.is_json else None,
         "photo": content,
@@ -184,7 +188,7 @@ class Client:
             answer = response.read().decode(errors="replace")
         except (http.client.HTTPException, OSError) as error:
             connection.close()
-            return f"{visitor.kind} {visitor.number}: {error!r}"
+            return f"{visitor.name}: {error!r}"
         if response.status == 200:
             return ""
-        return f"{visitor.kind} {visitor.number}: {response.status} {answer[:300]}"
+        return f"{visitor.name}: {response.status} {answer[:300]}"
