@@ -27,7 +27,7 @@ ROWS = {
 }
 PREFORK, THREADS = ("--pool=prefork", "-c4"), ("--pool=threads", "-c16")
 TASKS = {"brief": 1_400, "short": 7_000, "long": 42_000}
-HARD = {"brief": 4, "short": 20, "long": 100}  # hard time limits
+HARD = {"brief": 2, "short": 5, "long": 25}  # hard time limits
 NOTE = """\
 Visits as above, all rows mixed, to a worker of 4 processes and then to one of 16 threads. Each
 serves two Flask apps of one `SECRET_KEY`, and has pushed an app context of the second when it was
@@ -64,7 +64,7 @@ def run(scale: str, report: Report, progress: t.Callable[[float], None]) -> None
         for pool in (PREFORK, THREADS):
             worker = site.work(*pool)
             errors += site.visit(kinds_of(scale, pool), progress, 0.3)
-            site.settle(progress, 0.2, patience=20)
+            site.settle(progress, 0.2)
             if not worker.end():
                 errors.append(f"worker: it did not end:\n{worker.tail()}")
         tallies = {kind: site.tally(f"{kind}-") for kind in ROWS}
