@@ -218,7 +218,9 @@ def capture_context() -> dict[str, str]:
         of ``g`` cannot be serialized.
     """
     context = _request_context()
-    return {_HEADER: _capture(context)} if context and not _is_silent() else {}
+    if context is None or _is_silent(_carried_here()):
+        return {}
+    return {_HEADER: _capture(context)}
 
 
 def delay_with_context(
@@ -1204,7 +1206,7 @@ def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
             name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
             if excluded(name):
                 del value[key]
-            elif isinstance(item, dict | list | tuple):
+            elif type(item) not in _UNTAGGED:
                 value[key] = _without_keys(item, excluded)
         return value
     if type(value) in (list, tuple):
@@ -1518,18 +1520,17 @@ def _carried_here() -> _Carried | None:
     return None if carried is not None and carried.ended else carried
 
 
-def _is_silent() -> bool:
+def _is_silent(carried: _Carried | None) -> bool:
     """Whether hooks and teardown functions are running. What these send carries no
     request: an access log that a task writes would write itself for ever."""
-    carried = _carried_here()
     return carried is not None and carried.header is None
 
 
 def _send(send: t.Callable[[], R], own: t.Any) -> R:
     """What is sent by this call carries its own context, or else the current request."""
-    if own is None and _is_silent():
-        return send()
     outer, context = _carried_here(), _request_context()
+    if own is None and _is_silent(outer):
+        return send()
     if own is None:
         own = _capture(context) if context else _inherited() or ""
     sending = _Carried(own, context, outer.message_id if outer else None)
@@ -1547,7 +1548,7 @@ def _inherited() -> t.Any:
     of the live request and the message that is being worked on. "" for none, and
     ``None`` where neither is there: then its parent may be in this worker."""
     carried, context = _carried_here(), _request_context()
-    if _is_silent():
+    if _is_silent(carried):
         return ""
     if carried is not None and carried.request is (context and context.request):
         return carried.header
@@ -1603,13 +1604,15 @@ task_received.connect(_remember, weak=False)
 
 
 def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[t.Any, Context | None]:
-    """The message that is being worked on, and its task. Tasks that are called directly
-    are passed over, and eager ones without a context: what they are called in counts."""
-    for task, message in _stacked_messages():
+    """The message that is being worked on, and its task, where no other is inside of it.
+    Tasks that are called directly are passed over, and eager ones without a context:
+    what they are called in counts."""
+    stacked = _stacked_messages()
+    for task, message in stacked:
         if not message.called_directly and (
             not message.is_eager or _header_in(message) is not None
         ):
-            return task, message
+            return (task if task is stacked[0][0] else None), message
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message (behind the task, in ``__call__``).
     return None, next((arg for arg in args[:2] if isinstance(arg, Context)), None)
@@ -1822,18 +1825,21 @@ def _attributes_from(values: dict[str, t.Any]) -> dict[str, t.Any]:
     return attributes
 
 
+_may_arrive = _Known(_may_travel)
+
+
 def _environ_from(
     server: list[t.Any], variables: dict[str, str], body: dict[str, t.Any]
 ) -> dict[str, t.Any]:
     for key in variables:
-        if not _may_travel(key):
+        if not _may_arrive[key]:
             raise ValueError(f"{key!r} is no request variable")
     always = {k: v for k, v in zip(_ALWAYS, server, strict=True) if v is not None}
     # Raises where one is missing, is no string, or is none that WSGI knows.
     "".join([always["REQUEST_METHOD"], always["wsgi.url_scheme"], *variables.values()])
     texts = [v for k, v in always.items() if k not in _NUMBERS or isinstance(v, str)]
     "".join(texts).encode("latin-1")
-    if not all(isinstance(always.get(key, ""), str | int) for key in _NUMBERS):
+    if not {str, int, bool}.issuperset(type(always.get(key, "")) for key in _NUMBERS):
         raise TypeError("a port or a flag of another type")
     stream = _stream_from(body)
     if "CONTENT_LENGTH" in variables and body.keys() & {"text", "base64"}:
@@ -1964,9 +1970,11 @@ class _Restored:
 
     def _pop(self, error: BaseException | None) -> None:
         try:
-            _pop_context(self.context, error)
+            if self.context is not None:
+                _pop_context(self.context, error)
         finally:
-            _pop_context(self.around, error)
+            if self.around is not None:  # pragma: no branch - Flask 3.2
+                _pop_context(self.around, error)
 
 
 def _restored_session(app: flask.Flask, values: dict[str, t.Any] | None) -> t.Any:
@@ -2043,9 +2051,10 @@ def _options_of(task: t.Any) -> _Options | None:
 def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None:
     """For :func:`_restore`. ``None`` where this call runs as it is: in its caller's
     request, or in what its message has opened already."""
-    if _is_silent() and flask.has_app_context():
+    carried = _carried_here()
+    if _is_silent(carried) and flask.has_app_context():
         return None
-    (task, message), carried = _current_message(args), _carried_here()
+    task, message = _current_message(args)
     header = _header_in(message)
     if message is not None and not message.is_eager:
         # By its id: a task that calls itself gets a copy of the message.
@@ -2065,10 +2074,8 @@ def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None
 def _is_asked_for(options: _Options, task: t.Any) -> bool:
     """Whether this is the body of the message's own task, which a base class may have
     put into a request or an app context of its own."""
-    if task is None or task is not _innermost_task():
-        return False
-    if _options_of(task) == options:
-        return True
+    if task is None or _options_of(task) == options:
+        return task is not None
     calls = (vars(kind).get("__call__") for kind in type(task).__mro__)
     return any(getattr(call, _MARK, None) == options for call in calls)
 
@@ -2386,8 +2393,7 @@ def _pop_context(context: t.Any, error: BaseException | None) -> None:
     and later: one error alone leaves as that one, which ``autoretry_for`` knows."""
     raised = None
     try:
-        if context is not None:
-            context.pop(error)
+        context.pop(error)
     except _GROUPS as group:  # pragma: no cover - Flask 3.2 is not released
         raised = group
         while isinstance(raised, _GROUPS) and len(raised.exceptions) == 1:

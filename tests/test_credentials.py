@@ -129,6 +129,22 @@ def test_a_header_that_only_sounds_alike_travels(plain_shop: Shop, name: str) ->
         assert request.headers[name] == KEPT
 
 
+def test_many_names_are_told_apart_and_not_kept(plain_shop: Shop) -> None:
+    """A thousand names of a visitor's own, and some that are long, travel or stay out by
+    what they are, and do not pile up in the process that captures them."""
+    for turn in range(3):
+        names = [f"X-{turn}-{number}" for number in range(700)]
+        visitor = dict.fromkeys([*names, f"X-{'a' * 150}"], KEPT)
+        secret = dict.fromkeys(["Authorization", f"X-Token-{'b' * 150}"], CANARY)
+        headers = secrecy.capture(plain_shop, headers=visitor | secret)
+        assert CANARY not in secrecy.readable(headers[secrecy.HEADER])
+        with restore_context(headers, plain_shop.flask):
+            assert {name: request.headers.get(name) for name in visitor} == visitor
+    kept = vars(plain_shop.flask.extensions[secrecy.HEADER])["travels"]
+    assert len(kept) < 1100
+    assert max(map(len, kept)) < 100
+
+
 def test_nothing_excluded_is_everything_sent(plain_shop: Shop) -> None:
     """The headers above travel where TASK_CONTEXT_EXCLUDE is empty."""
     plain_shop.flask.config["TASK_CONTEXT_EXCLUDE"] = []
