@@ -1604,15 +1604,13 @@ task_received.connect(_remember, weak=False)
 
 
 def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[t.Any, Context | None]:
-    """The message that is being worked on, and its task, where no other is inside of it.
-    Tasks that are called directly are passed over, and eager ones without a context:
-    what they are called in counts."""
-    stacked = _stacked_messages()
-    for task, message in stacked:
+    """The message that is being worked on, and its task. Tasks that are called directly
+    are passed over, and eager ones without a context: what they are called in counts."""
+    for task, message in _stacked_messages():
         if not message.called_directly and (
             not message.is_eager or _header_in(message) is not None
         ):
-            return (task if task is stacked[0][0] else None), message
+            return task, message
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message (behind the task, in ``__call__``).
     return None, next((arg for arg in args[:2] if isinstance(arg, Context)), None)
@@ -2074,8 +2072,10 @@ def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None
 def _is_asked_for(options: _Options, task: t.Any) -> bool:
     """Whether this is the body of the message's own task, which a base class may have
     put into a request or an app context of its own."""
-    if task is None or _options_of(task) == options:
-        return task is not None
+    if task is None or task is not _innermost_task():
+        return False
+    if _options_of(task) == options:
+        return True
     calls = (vars(kind).get("__call__") for kind in type(task).__mro__)
     return any(getattr(call, _MARK, None) == options for call in calls)
 
@@ -2422,12 +2422,13 @@ def _cached_data(request: flask.Request) -> bytes | None:
     return vars(request).get("_cached_data")
 
 
-def _stacked_messages() -> list[tuple[t.Any, Context]]:
+def _stacked_messages() -> t.Iterator[tuple[t.Any, Context]]:
     """The tasks that are running and their requests, the innermost first, in all of
     Celery. The public ``current_worker_task`` is none in a task that calls itself,
     before Celery 5.5. Gone, nothing inherits."""
-    stacks = [(task, task.request_stack.stack) for task in reversed(_task_stack.stack)]
-    return [(task, message) for task, stack in stacks for message in reversed(stack)]
+    for task in reversed(_task_stack.stack):
+        for message in reversed(task.request_stack.stack):
+            yield task, message
 
 
 def _innermost_task() -> t.Any:
