@@ -95,8 +95,10 @@ def measure(results: Results, quick: bool, progress: t.Callable[[float], None]) 
             queues = {way: Waiting(stack, folder, kind, way) for way in WAYS}
             for found in in_turns(queues, count):
                 progress(found / len(KINDS))
+            bare = queues["no context"].rates()
             for way, queue in queues.items():
-                for column, value in queue.found().items():
+                rates = {to: rate / bare[to] for to, rate in queue.rates().items()}
+                for column, value in {**queue.sizes(), **rates}.items():
                     results.add("waiting", f"{name}, {way}", column, value)
 
 
@@ -179,14 +181,16 @@ class Waiting:
         time.sleep(1)  # RabbitMQ writes what it has taken
         self.notes.append((self.sent, sizes_of(self.server)))
 
-    def found(self) -> dict[str, float]:
+    def sizes(self) -> dict[str, float]:
         (few, before), (many, after) = self.notes
-        growth = {size: after[size] - before[size] for size in before}
         million = MILLION / (many - few) / GIB
+        return {size: (after[size] - before[size]) * million for size in before}
+
+    def rates(self) -> dict[str, float]:
+        """Messages in a second."""
         return {
-            **{size: much * million for size, much in growth.items()},
-            "published in a second": self.sent / self.publishing,
-            "taken in a second": self.taken / self.taking,
+            "publish rate : no context": self.sent / self.publishing,
+            "consume rate : no context": self.taken / self.taking,
         }
 
 
