@@ -410,9 +410,8 @@ def _settings(app: flask.Flask) -> _Settings:
 
 def _given(app: flask.Flask) -> list[t.Any]:
     serializer = getattr(app.session_interface, "serializer", None)
-    tags = [*getattr(serializer, "order", ())]
-    values = map(app.config.get, _DEFAULTS)
-    # A setting that does not exist is one more, if none goes.
+    tags, values = getattr(serializer, "order", ()), map(app.config.get, _DEFAULTS)
+    # Where one is added that does not exist, there is one more.
     return [app.secret_key, serializer, tags, len(app.config), *values]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -57,8 +58,7 @@ def measure(
             note = message_of(app, functools.partial(send_note, app, times))
             with running(broker, app.conf.task_default_queue, Path(folder)) as worker:
                 for number in range(rounds + 1):
-                    first = number % len(WAYS)
-                    order = [*WAYS[first:], *WAYS[:first]]
+                    order = random.sample(WAYS, len(WAYS))
                     size = share if number else 100  # the first only warms up
                     seconds = one_round(
                         app, worker, [messages[way] for way in order], note, times, size
