@@ -92,5 +92,6 @@ def message_of(app: celery.Celery, send: t.Callable[[], t.Any]) -> Message:
         "content_type": message.content_type,
         "content_encoding": message.content_encoding,
         "delivery_mode": 2,
+        "reply_to": message.properties.get("reply_to"),
     }
     return Message(message.body, message.headers, properties)
