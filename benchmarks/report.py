@@ -59,12 +59,13 @@ NOTES = {
     " same step without a context. (The article's other steps have none.)",
     "cycles": "Werkzeug's router leaves eight with every request that it matches.",
     "memory": "Every second task is encrypted.",
-    "waiting": "Reckoned from 100,000 (`--quick`: 5,000), after a tenth as many: what a"
-    " broker takes once is not in it. Each message carries a browser's form of six fields"
-    " and a session. `less` leaves out the body, the session but `_user_id`, and headers"
-    " that the task does not need. `used` is what the broker counts itself, `resident` is"
-    " its process. One view publishes; one consumer takes and acknowledges, and runs no"
-    " task. Redis writes nothing to disk.",
+    "waiting": "Reckoned from 100,000 copies of one message (`--quick`: 5,000), behind a"
+    " tenth as many that a view has published: what a broker takes once is not in it. Each"
+    " carries a browser's form of six fields and a session. `less` leaves out the body,"
+    " the session but `_user_id`, and headers that the task does not need. `used` is what"
+    " the broker counts itself, `resident` is its process. The rates are of the view, and"
+    " of one consumer that takes and acknowledges, and runs no task. Redis writes nothing"
+    " to disk.",
 }
 EXPLANATION = (
     "All ways are measured in the same run, in turns; every number is a median. What is"
