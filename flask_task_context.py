@@ -2077,10 +2077,10 @@ def _is_asked_for(options: _Options, task: t.Any) -> bool:
     put into a request or an app context of its own."""
     if task is None or task is not _innermost_task():
         return False
-    if _options_of(task) == options:
-        return True
-    calls = (vars(kind).get("__call__") for kind in type(task).__mro__)
-    return any(getattr(call, _MARK, None) == options for call in calls)
+    return _options_of(task) == options or any(
+        getattr(vars(kind).get("__call__"), _MARK, None) == options
+        for kind in type(task).__mro__
+    )
 
 
 def _work(body: t.Callable[[], t.Any], carried: _Carried, options: _Options) -> t.Any:
