@@ -504,13 +504,20 @@ def run_pytest(folder: Folder, *files: str) -> str:
 
 
 @runs("testing", "conftest", "for_real")
-def test_a_readers_own_tests(folder: Folder) -> None:
-    """pytest runs them, with warnings as errors."""
+@pytest.mark.parametrize("names", [("testing", "for_real"), ("for_real", "testing")])
+def test_a_readers_own_tests(names: tuple[str, str], folder: Folder) -> None:
+    """pytest runs them, with warnings as errors, in any order."""
     folder.write_shop()
     folder.write("conftest.py", EXAMPLES["conftest"])
-    for name in ("testing", "for_real"):
+    for name in names:
         folder.write(f"test_{name}.py", EXAMPLES[name])
-    assert " 4 passed in " in run_pytest(folder)
+    files = [f"test_{name}.py" for name in names]
+    assert " 4 passed in " in run_pytest(folder, *files)
+    # One that is eager by mistake does not pass for a worker's.
+    eager = "from shop import celery\n\ncelery.conf.task_always_eager = True\n\n\n"
+    folder.write("test_eager.py", eager + EXAMPLES["for_real"])
+    printed = run_pytest(folder, "test_eager.py")
+    assert "AssertionError: nothing was sent to the broker" in printed
 
 
 MISTAKES = """
