@@ -358,7 +358,7 @@ def test_the_first_app(folder: Folder) -> None:
     worker, visitor, *_ = blocks("bash", "README.md")
     pip, celery = worker.splitlines()
     assert pip.startswith("pip install flask-task-context ")
-    folder.start(celery, "[queues]")
+    folder.start(celery, " ready.")
     (answer,) = (text for text in blocks("text", "README.md") if " in de" in text)
     assert "localhost:5000" in visitor
     assert "`kill %1` stops the server" in README
