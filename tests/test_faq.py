@@ -21,6 +21,7 @@ from celery import Celery
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm.exc import DetachedInstanceError
 from werkzeug.exceptions import BadRequestKeyError
+from werkzeug.exceptions import SecurityError
 
 from flask_task_context import BadContext
 from flask_task_context import CaptureError
@@ -191,6 +192,45 @@ def test_links_on_one_host(lab: Lab) -> None:
             assert link() == expected
             headers = capture_context()
         assert task.apply(headers=headers).get() == expected
+
+
+@pytest.mark.skipif(
+    "TRUSTED_HOSTS" not in flask.Flask.default_config, reason="Flask 3.1 has it"
+)
+def test_a_host_that_the_worker_does_not_trust(lab: Lab) -> None:
+    """The view refuses other hosts, and a worker with the same list builds links."""
+    lab.flask.config["TRUSTED_HOSTS"] = ["anna.example"]
+    sent: list[dict[str, str]] = []
+
+    @lab.flask.get("/")
+    def index() -> str:
+        sent.append(capture_context())
+        return ""
+
+    init_app(lab.flask)
+
+    def link() -> str:
+        return flask.url_for("index", _external=True)
+
+    task = lab.task(with_request_context(link))
+    for host, status in (("anna.example", 200), ("made-up.example", 400)):
+        answer = lab.flask.test_client().get("/", base_url=f"http://{host}")
+        assert answer.status_code == status
+    (headers,) = sent
+    assert task.apply(headers=headers).get() == "http://anna.example/"
+    lab.flask.config["TRUSTED_HOSTS"] = ["ben.example"]
+    with pytest.raises(AttributeError) as raised:
+        task.apply(headers=headers).get()
+    assert is_answered(raised.value)
+
+    def host() -> str:
+        return flask.request.host
+
+    with pytest.raises(SecurityError) as refused:
+        lab.task(with_request_context(host)).apply(headers=headers).get()
+    assert f"SecurityError: {refused.value.code} {refused.value.name}" in " ".join(
+        FAQ.split()
+    )
 
 
 def password() -> str:
