@@ -273,6 +273,44 @@ def test_looking_into_a_header(broker: str, reader: Reader) -> None:
     reader.sees("first_result", "worker")
 
 
+@runs("look_factory")
+def test_looking_with_an_app_factory(reader: Reader) -> None:
+    """Both files take the app of the factory instead."""
+    write_store(reader)
+    settings = {
+        "broker_url": reader.redis,
+        "result_backend": reader.redis,
+        "result_expires": 600,
+        "task_default_queue": reader.queue,
+    }
+    reader.environ |= {"FLASK_SECRET_KEY": "key", "FLASK_CELERY": json.dumps(settings)}
+    for name in ("look", "key_id"):
+        source = re.sub(
+            r"^from shop import .*\n",
+            EXAMPLES["look_factory"],
+            EXAMPLES[name],
+            flags=re.M,
+        )
+        assert "shop" not in source
+        reader.write(f"{name}.py", source)
+    reader.write("visit.py", VISIT_OF_THE_STORE)
+    reader.run("python visit.py")
+    assert "\n  POST http://anna.example/link/ben" in reader.run("python look.py")
+    assert "['1', 'signed', 'store', " in reader.run("python key_id.py")
+    worker = "celery -A store_worker.celery worker --pool=solo -l INFO"
+    reader.start(worker, "'http://anna.example/join/ben'")
+
+
+VISIT_OF_THE_STORE = """
+from flask_task_context import delay_with_context
+from store import create_app, write_link
+
+visit = {"base_url": "http://anna.example", "method": "POST"}
+with create_app().test_request_context("/link/ben", **visit):
+    delay_with_context(write_link, "ben")
+"""
+
+
 @runs("ask_before_sending")
 def test_asking_before_a_task_is_sent(caplog: pytest.LogCaptureFixture) -> None:
     """It says whether there is a request, and nothing of it."""
