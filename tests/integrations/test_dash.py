@@ -130,6 +130,15 @@ class Visitor:
             time.sleep(0.1)
         return come
 
+    def answer(self, output: str) -> dict[str, t.Any]:
+        """Of a callback that uses ``set_props``: Dash 4.4's ``get_updated_props`` deletes
+        the result where that has come since the same poll looked for it."""
+        for _ in range(5):
+            come = self.wait(output, self.press(output))
+            if come["response"]:
+                break
+        return come
+
 
 class Dashboard:
     def __init__(self, folder: Folder) -> None:  # noqa: F811
@@ -179,7 +188,7 @@ def test_the_page(dashboard: Dashboard, way: str) -> None:
         assert "after-request ends" in log.read_text()
 
     visitor.open("/user/anna")
-    answer = visitor.wait("seen.children", visitor.press("seen.children"))
+    answer = visitor.answer("seen.children")
     assert answer["response"] == {"seen": {"children": "write anna True"}}
     assert answer["sideUpdate"] == {"aside": {"children": "set"}}
     assert answer["progress"] == {"step.children": "half"}
