@@ -646,8 +646,7 @@ def _environ_of(
     # wsgiref mixes the process environment into every request's, PATH among it. Under
     # real CGI it *is* the request.
     if "PATH" in environ and "GATEWAY_INTERFACE" not in os.environ:
-        process = os.environ
-        return {k: v for k, v in variables.items() if process.get(k) != v}
+        return {k: v for k, v in variables.items() if os.environ.get(k) != v}
     return variables
 
 

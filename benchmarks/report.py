@@ -185,13 +185,17 @@ def _number(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
+def _measured(command: str, brokers: dict[str, str]) -> str:
+    today = datetime.datetime.now(tz=datetime.timezone.utc)
+    return f"`{command}` on {today:%d %B %Y}: {versions(PACKAGES, brokers)}."
+
+
 def write(
     results: Results, brokers: dict[str, str], command: str, folder: Path
 ) -> None:
-    today = datetime.datetime.now(tz=datetime.timezone.utc)
     text = [
         "# Benchmark",
-        f"`{command}` on {today:%d %B %Y}: {versions(PACKAGES, brokers)}.",
+        _measured(command, brokers),
         EXPLANATION,
         summary(results),
         "![Every way as a ratio, the median of its cases](results.svg)",
@@ -204,9 +208,7 @@ def write(
 def write_waiting(
     results: Results, brokers: dict[str, str], command: str, folder: Path
 ) -> None:
-    today = datetime.datetime.now(tz=datetime.timezone.utc)
-    measured = f"`{command}` on {today:%d %B %Y}: {versions(PACKAGES, brokers)}."
-    text = ["# Waiting messages", measured, details(results)]
+    text = ["# Waiting messages", _measured(command, brokers), details(results)]
     (folder / "waiting.md").write_text("\n\n".join(text) + "\n")
 
 
