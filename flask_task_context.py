@@ -44,7 +44,6 @@ import warnings
 import weakref
 from base64 import b64decode
 from base64 import b64encode
-from base64 import urlsafe_b64decode
 from base64 import urlsafe_b64encode
 from copy import copy
 from datetime import date
@@ -456,10 +455,11 @@ class _Settings:
         self.excluded = excluded = _matcher(patterns)
         # Without the cookie, which never travels, CSRF tokens are worth nothing.
         self.excluded_key = _matcher(patterns, but=("csrf", "xsrf"))
-        #: For variables that travel ``True``, for headers that are excluded their names.
+        #: For variables that travel ``True``, for headers that are excluded what they
+        #: are called.
         self.travels = _Known(
             lambda key: (
-                key[5:].replace("_", "-").title()
+                f"header {key[5:].replace('_', '-').title()!r}"
                 if key[:5] == "HTTP_" and excluded(key[5:])
                 else _may_travel(key)
             )
@@ -642,7 +642,7 @@ def _environ_of(
         elif known:
             left_out.append(known)
     for name in sorted(left_out):
-        missing.add("TASK_CONTEXT_EXCLUDE", f"header {name!r}")
+        missing.add("TASK_CONTEXT_EXCLUDE", name)
     # wsgiref mixes the process environment into every request's, PATH among it. Under
     # real CGI it *is* the request.
     if "PATH" in environ and "GATEWAY_INTERFACE" not in os.environ:
@@ -711,8 +711,10 @@ def _encode_parts(
         raise _unserializable(error, parts, settings) from error
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+# A value that holds itself is refused where it is tagged.
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _encode_raw = json.JSONEncoder(ensure_ascii=False).encode
+_encode_text = json.encoder.encode_basestring_ascii
 
 
 def _encode_exactly(value: t.Any) -> str:
@@ -1037,7 +1039,7 @@ def _encode_any(body: _Body, room: int, excluded: _NameCheck) -> str:
     if isinstance(body, _LeftOutStream):
         return _encode({"left_out": body.described})
     if body.isascii():
-        return f'{{"text":{_encode(body.decode("ascii"))}}}'
+        return f'{{"text":{_encode_text(body.decode("ascii"))}}}'
     return _encode({"base64": b64encode(body).decode("ascii")})
 
 
@@ -1054,7 +1056,7 @@ def _left_out_by_setting(request: flask.Request) -> bytes | _LeftOutStream:
 def _encode_form(form: _Form, room: int, excluded: _NameCheck) -> str:
     # String by string: for a short form most of the time is that of an encoder.
     fields = (
-        f"[{_encode(name)},{_encode(value)}]"
+        f"[{_encode_text(name)},{_encode_text(value)}]"
         for name, value in form.fields
         if not excluded(name)
     )
@@ -1152,11 +1154,11 @@ def _fits(pieces: list[str], name: str) -> bool:
     return len(name) - at >= len(last) and name.endswith(last)
 
 
-def _words_of(patterns: tuple[str, ...]) -> tuple[bytes, ...]:
+def _words_of(patterns: tuple[str, ...]) -> tuple[str, ...]:
     """The longest word of each pattern, less those that hold another one."""
     words = {max(map(_fold, pattern.split("*")), key=len) for pattern in patterns}
     return tuple(
-        word.encode()
+        word
         for word in sorted(words)
         if not any(other in word for other in words - {word})
     )
@@ -1184,7 +1186,7 @@ class _Missing:
     def encode(self) -> str:
         """As JSON, string by string, as a form."""
         lists = (
-            f"{_encode(setting)}:[{','.join(map(_encode, names))}]"
+            f"{_encode_text(setting)}:[{','.join(map(_encode_text, names))}]"
             for setting, names in self.names.items()
         )
         return f"{{{','.join(lists)}}}"
@@ -1217,7 +1219,7 @@ def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
 
 
 def _without_excluded(
-    request: flask.Request, body: bytes, excluded: _NameCheck, words: tuple[bytes, ...]
+    request: flask.Request, body: bytes, excluded: _NameCheck, words: tuple[str, ...]
 ) -> _Body:
     if request.mimetype == _MULTIPART:
         form = _parse_form(request, body)
@@ -1235,13 +1237,14 @@ def _without_excluded(
 _PUNCTUATION = bytes(n for n in range(128) if not chr(n).isalnum())
 
 
-def _may_name(body: bytes, words: tuple[bytes, ...]) -> bool:
+def _may_name(body: bytes, words: tuple[str, ...]) -> bool:
     """Whether an excluded name can be in the body: a short look before all of it
     is parsed, which would take a tenth of a publish for 4 KB of JSON. A name that fits
     a pattern holds the pattern's longest word."""
     if not body.isascii() or b"\\" in body or b"%" in body:
         return True
-    folded = body.lower().translate(None, _PUNCTUATION)
+    # A string: a look into it takes less than half of one into bytes.
+    folded = body.lower().translate(None, _PUNCTUATION).decode("ascii")
     for word in words:  # noqa: SIM110 - any() takes half as long again
         if word in folded:
             return True
@@ -1299,6 +1302,8 @@ _PARTS = re.compile(
 )
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
 _ENCRYPTION = 28  # bytes: nonce and tag
+#: From the alphabet for URLs, whose own decoder takes both. The other one's is none here.
+_STANDARD = bytes.maketrans(b"-_+/", b"+/  ")
 _LOOK = "Find what changes message headers between the sender and this worker."
 _NOT_OURS = (
     "The context is not one that flask-task-context wrote: find what writes the"
@@ -1449,32 +1454,31 @@ class _Key:
         return urlsafe_b64encode(signing.digest()).decode("ascii").rstrip("=")
 
     @functools.cached_property
-    def cipher(self) -> t.Any:
+    def cipher(self) -> tuple[t.Any, type[Exception]]:
+        """With what it raises where it does not decrypt."""
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
         info = b"flask-task-context encryption"
-        return AESGCM(HKDF(SHA256(), 32, None, info).derive(self.secret))
+        return AESGCM(HKDF(SHA256(), 32, None, info).derive(self.secret)), InvalidTag
 
     def encrypt(self, payload: str, bound: str) -> str:
-        nonce = os.urandom(12)
-        sealed = self.cipher.encrypt(nonce, payload.encode(), bound.encode())
+        (cipher, _), nonce = self.cipher, os.urandom(12)
+        sealed = cipher.encrypt(nonce, payload.encode(), bound.encode())
         return urlsafe_b64encode(nonce + sealed).decode("ascii")
 
     def decrypt(self, text: str, bound: str) -> str:
         """:raises ValueError: when it is not what :meth:`encrypt` gave."""
-        cipher = self.cipher
-        from cryptography.exceptions import InvalidTag
-
-        # Python 3.15 warns of the other alphabet.
-        other = "+" in text or "/" in text
-        sealed = b"" if other else urlsafe_b64decode(text)
-        if urlsafe_b64encode(sealed).decode("ascii") != text:
+        cipher, invalid_tag = self.cipher
+        encoded = text.encode("ascii").translate(_STANDARD)
+        sealed = b64decode(encoded)
+        if b64encode(sealed) != encoded:
             raise ValueError("another spelling of the same bytes")
         try:
             payload: bytes = cipher.decrypt(sealed[:12], sealed[12:], bound.encode())
-        except InvalidTag as error:
+        except invalid_tag as error:
             raise ValueError("wrong tag") from error
         return payload.decode()
 
@@ -1606,13 +1610,16 @@ task_received.connect(_remember, weak=False)
 
 
 def _current_message(args: tuple[t.Any, ...] = ()) -> tuple[t.Any, Context | None]:
-    """The message that is being worked on, and its task. Tasks that are called directly
-    are passed over, and eager ones without a context: what they are called in counts."""
+    """The message that is being worked on, and its task where no other one runs inside
+    of it. Tasks that are called directly are passed over, and eager ones without a
+    context: what they are called in counts."""
+    innermost = None
     for task, message in _stacked_messages():
+        innermost = innermost or task
         if not message.called_directly and (
             not message.is_eager or _header_in(message) is not None
         ):
-            return task, message
+            return task if task is innermost else None, message
     # When the process of a task was killed, the worker's main process calls its
     # errbacks, with no more than the failed message (behind the task, in ``__call__``).
     return None, next((arg for arg in args[:2] if isinstance(arg, Context)), None)
@@ -2060,7 +2067,7 @@ def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None
         # By its id: a task that calls itself gets a copy of the message.
         if carried is not None and carried.message_id == message.id:
             return None
-        if _is_asked_for(options, task):
+        if task is not None and _is_asked_for(options, task):
             asked = _Carried("" if header is None else header, message_id=message.id)
             asked.sender = message.get("origin")
             return asked
@@ -2074,8 +2081,6 @@ def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None
 def _is_asked_for(options: _Options, task: t.Any) -> bool:
     """Whether this is the body of the message's own task, which a base class may have
     put into a request or an app context of its own."""
-    if task is None or task is not _innermost_task():
-        return False
     return _options_of(task) == options or any(
         getattr(vars(kind).get("__call__"), _MARK, None) == options
         for kind in type(task).__mro__
