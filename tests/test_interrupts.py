@@ -152,13 +152,15 @@ def in_deep_thread(function: t.Callable[[], None]) -> None:
 
     limit, size = sys.getrecursionlimit(), threading.stack_size(512 * 1024 * 1024)
     sys.setrecursionlimit(100_000)
+    thread = threading.Thread(target=run, daemon=True)
     try:
-        thread = threading.Thread(target=run)
         thread.start()
         thread.join()
     finally:
-        sys.setrecursionlimit(limit)
         threading.stack_size(size)
+        # Too low a limit for it would end the whole process, where it has timed out.
+        if not thread.is_alive():
+            sys.setrecursionlimit(limit)
     if errors:
         raise errors[0]
 
