@@ -213,6 +213,8 @@ def place(running: Place) -> Iterator[Place]:
 def wire(content_type: str, body: bytes, length: str = "known") -> bytes:
     """A request's bytes, its body in chunks where the length is not known."""
     head = f"POST / HTTP/1.1\r\nHost: a.b\r\nContent-Type: {content_type}\r\n"
+    if length == "no body":
+        return f"{head}\r\n".encode()
     if length == "known":
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunked(body, 1000)
@@ -411,6 +413,16 @@ def test_a_body_that_the_view_took_from_the_stream_is_left_out_loudly(
             pytest.raises(LeftOut, match=r"had begun to read it from request\.stream"),
         ):
             request.get_data()
+
+
+def test_a_request_that_announces_no_body_has_none_for_the_task(place: Place) -> None:
+    """It is empty, and not left out, whatever the view has tried to read of it."""
+    for stage in STAGES:
+        headers = captured_at(place, stage, "empty", "no body")
+        for name, use in USES.items():
+            seen = in_task(headers, use)
+            expected = seen_without_capture(place, "empty", stage, "known")[name]
+            assert (stage, name, seen) == (stage, name, expected)
 
 
 @pytest.mark.parametrize("length", ["known", "unknown"])
