@@ -328,12 +328,13 @@ NO_ROOM = (
 )
 
 
-def captured_at(place: Place, stage: str, kind: str, length: str) -> dict[str, str]:
+def captured_at(
+    place: Place, *stages: str, kind: str, length: str = "known"
+) -> dict[str, str]:
+    """What the view captures last; it captures after each stage."""
     data = wire(*BODIES[kind], length)
-    return t.cast(
-        "dict[str, str]",
-        place.visit(data, lambda: [act(stage, str), capture_context()])[1],
-    )
+    seen = place.visit(data, lambda: [[act(s, str), capture_context()] for s in stages])
+    return t.cast("dict[str, str]", seen[-1][1])
 
 
 @pytest.mark.parametrize("length", ["known", "unknown"])
@@ -344,7 +345,7 @@ def test_a_large_file_is_left_out_loudly_and_the_fields_are_there(
 ) -> None:
     """Of a form over the limit that the view has parsed, the fields, the small files and
     the names are there; touching a large file says what is missing, how large it is, and what to do."""
-    headers = captured_at(place, stage, kind, length)
+    headers = captured_at(place, stage, kind=kind, length=length)
     size = 25600 if kind == "large multipart" else 1 << 20
     missing = NO_ROOM.format("uploaded file 'photo'", f"{size} bytes")
     with restore_context(headers, make_app()):
@@ -371,7 +372,7 @@ def test_a_large_body_is_left_out_loudly(
     place: Place, kind: str, stage: str, length: str
 ) -> None:
     """Each way to read a body that did not travel raises, and says what to do."""
-    headers = captured_at(place, stage, kind, length)
+    headers = captured_at(place, stage, kind=kind, length=length)
     # get_data() has counted what came without a length; a parsed form has not.
     read = {"large text": ("data",), "large json": ("data", "json")}.get(kind, ())
     if kind == "large multipart" and stage == "data":
@@ -400,25 +401,25 @@ def test_a_large_body_is_left_out_loudly(
 def test_a_body_that_the_view_took_from_the_stream_is_left_out_loudly(
     place: Place,
 ) -> None:
-    """What a view has read from the stream the task is told of, not given in part."""
-    for stage, length in (
-        ("half of stream", "known"),
-        ("all of stream", "known"),
-        ("half of stream", "unknown"),
-        ("all of stream", "unknown"),
-    ):
-        headers = captured_at(place, stage, "text", length)
-        with (
-            restore_context(headers, make_app()),
-            pytest.raises(LeftOut, match=r"had begun to read it from request\.stream"),
-        ):
-            request.get_data()
+    """What a view has read from the stream the task is told of, not given in part, also
+    where an earlier task had all of it."""
+    for earlier in ((), ("stream",)):
+        for stage in READ:
+            for length in ("known", "unknown"):
+                headers = captured_at(
+                    place, *earlier, stage, kind="text", length=length
+                )
+                with (
+                    restore_context(headers, make_app()),
+                    pytest.raises(LeftOut, match=r"had begun to read it from request"),
+                ):
+                    request.get_data()
 
 
 def test_a_request_that_announces_no_body_has_none_for_the_task(place: Place) -> None:
     """It is empty, and not left out, whatever the view has tried to read of it."""
     for stage in STAGES:
-        headers = captured_at(place, stage, "empty", "no body")
+        headers = captured_at(place, stage, kind="empty", length="no body")
         for name, use in USES.items():
             seen = in_task(headers, use)
             expected = seen_without_capture(place, "empty", stage, "known")[name]
@@ -438,7 +439,7 @@ def test_a_task_that_captures_again_passes_on_what_was_left_out(
     place: Place, kind: str, stage: str, length: str
 ) -> None:
     """Captured again in a task, touched or not, the marks are still as loud."""
-    headers = captured_at(place, stage, kind, length)
+    headers = captured_at(place, stage, kind=kind, length=length)
     for touch in (str, lambda: request.form, lambda: [request.form, request.files]):
         with restore_context(headers, make_app()):
             touch()
@@ -450,7 +451,7 @@ def test_a_task_that_captures_again_passes_on_what_was_left_out(
 def test_a_body_captured_again_in_a_task_is_whole(place: Place) -> None:
     """A task's own capture carries the body that came with it."""
     for kind in SMALL:
-        headers = captured_at(place, "untouched", kind, "known")
+        headers = captured_at(place, "untouched", kind=kind)
         for name, use in USES.items():
             with restore_context(headers, make_app()):
                 again = capture_context()

@@ -74,7 +74,7 @@ def test_what_the_worker_pushed_at_import_is_covered(
     pool: str, pushed: str, tmp_path: Path
 ) -> None:
     """A context that was left pushed does not stand in the visitor's place, and
-    is not reached by the visitor's ``g``."""
+    is not reached by the visitor's ``g``. Other context variables arrive."""
     more = {"module": "tests.pushed_worker", "environ": {"PUSHED": pushed}}
     with working("redis", tmp_path, f"--pool={pool}", "-c1", **more) as lab:
         for cell, (_, before, after) in naps(lab, 4, 0):
@@ -82,6 +82,8 @@ def test_what_the_worker_pushed_at_import_is_covered(
         for kind in ways.LABELS:
             seen = lab.tasks[f"{kind}.nap"].delay(0).get(timeout=30, interval=0.02)
             assert seen[1] == "app context"
+        bound = lab.celery.send_task("bound")
+        assert bound.get(timeout=30, interval=0.02) == bound.id
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
