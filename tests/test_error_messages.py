@@ -207,6 +207,11 @@ WHERE_THE_APP_IS_MADE = [
 # -- where a task is decorated -------------------------------------------------------
 
 
+@with_request_context
+class Decorated(Task):  # type: ignore[misc]
+    """Without a ``__call__`` of its own."""
+
+
 class Empty(Task):  # type: ignore[misc]
     name = "empty"
 
@@ -274,6 +279,12 @@ WHERE_A_TASK_IS_DECORATED = [
         decorated(CELERY.tasks["shop.where"], after_request=False),
         TypeError,
         "'where' has '@with_request_context' twice: keep one of them.",
+    ),
+    Message(
+        "twice, on a base class",
+        decorated(Decorated),
+        TypeError,
+        "'Decorated.__call__' has '@with_request_context' twice: keep one of them.",
     ),
     Message(
         "on an object that can be called",
