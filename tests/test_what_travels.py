@@ -123,10 +123,14 @@ def test_a_body_can_stay_in_the_view(options: t.Any, touch: t.Any, read: bool) -
         pytest.raises(LeftOut, match=r"did not travel .*: TASK_CONTEXT_BODY is False"),
     ):
         touch()
-    with app.test_request_context("/"):
-        headers = capture_context()
-    with restore_context(headers, app):
-        assert request.get_data() == b""
+    for server in ({}, {"wsgi.input_terminated": True}):  # As gunicorn says it.
+        made = app.test_request_context("/", environ_overrides=server)
+        for key in ("CONTENT_LENGTH", "CONTENT_TYPE"):
+            made.request.environ.pop(key, None)
+        with made:
+            headers = capture_context()
+        with restore_context(headers, app):
+            assert request.get_data() == b""
 
 
 # -- the session's credentials -------------------------------------------------------
