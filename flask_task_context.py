@@ -1045,9 +1045,9 @@ def _encode_any(body: _Body, room: int, excluded: _NameCheck) -> str:
 
 def _left_out_by_setting(request: flask.Request) -> bytes | _LeftOutStream:
     length, environ = request.content_length, request.environ
-    streamed = "HTTP_TRANSFER_ENCODING" in environ or (
-        not _BODY_KEYS.isdisjoint(environ) and environ.get("wsgi.input_terminated")
-    )
+    # Without a length Werkzeug reads nothing but what the server ends.
+    ended = environ.get("wsgi.input_terminated")
+    streamed = ended and not _BODY_KEYS.isdisjoint(environ)
     if length == 0 or (length is None and not streamed):
         return b""
     return _LeftOutStream(length, "TASK_CONTEXT_BODY is False")

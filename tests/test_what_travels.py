@@ -452,24 +452,28 @@ def test_without_a_key_the_log_says_so_once(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize(
     "environ",
     [
-        {"CONTENT_LENGTH": "3"},
+        {"CONTENT_LENGTH": "1"},
         {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True},
         {"CONTENT_TYPE": "text/plain", "wsgi.input_terminated": True},
     ],
     ids=lambda environ: next(iter(environ)),
 )
 def test_a_get_has_a_body_by_each_of_three_keys(environ: dict[str, t.Any]) -> None:
-    """One of them alone says so."""
-    app = app_with()
-    made = app.test_request_context("/")
-    for key in ("CONTENT_LENGTH", "CONTENT_TYPE"):
-        made.request.environ.pop(key, None)
-    made.request.environ.update(environ)
-    made.request.environ["wsgi.input"] = io.BytesIO(b"abc")
-    with made:
-        headers = capture_context()
-    with restore_context(headers, app):
-        assert request.get_data() == b"abc"
+    """One of them alone says so, to what sends it and to what leaves it out."""
+    for app in (app_with(), app_with(TASK_CONTEXT_BODY=False)):
+        made = app.test_request_context("/")
+        for key in ("CONTENT_LENGTH", "CONTENT_TYPE"):
+            made.request.environ.pop(key, None)
+        made.request.environ.update(environ)
+        made.request.environ["wsgi.input"] = io.BytesIO(b"a")
+        with made:
+            headers = capture_context()
+        with restore_context(headers, app):
+            if app.config.get("TASK_CONTEXT_BODY", True):
+                assert request.get_data() == b"a"
+            else:
+                with pytest.raises(LeftOut, match="TASK_CONTEXT_BODY is False"):
+                    request.get_data()
 
 
 def test_a_length_of_thousands_of_digits() -> None:
