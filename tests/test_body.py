@@ -555,6 +555,9 @@ def test_a_body_over_flasks_own_limits(
         assert (name, seen) == (name, expected)
         task = in_task(headers, use, make_app(**config))
         assert task == expected or "left out" in json.dumps(task)
+    # A task whose app has other limits gets all or nothing.
+    seen = in_task(headers, USES["get_data"])
+    assert seen == shown(BODIES[kind][1]) or seen[0] == "left out"
 
 
 # -- memory -------------------------------------------------------------------
