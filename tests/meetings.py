@@ -93,6 +93,7 @@ class FlaskTask(celery.Task):  # type: ignore[misc]
 
     def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
         with self.app.shop.app_context():
+            flask.g.word = "of the base class"
             return self.run(*args, **kwargs)
 
 

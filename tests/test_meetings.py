@@ -173,7 +173,7 @@ def test_a_message_without_a_context_has_an_app_context_of_its_own(
     site: Site, task: str
 ) -> None:
     """Nothing of one task is left for the next, and each is torn down, whatever was
-    pushed when the process began."""
+    pushed when the process began, or by a base class around it."""
     torn = []
     for word in ("first", "second", "third"):
         left, count = site.tasks[task].delay(word).get(timeout=30)
