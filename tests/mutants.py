@@ -1,7 +1,7 @@
 """Breaks the module in one place at a time, and sees whether a test notices.
 
 ``make mutants ARGS="--count 100 --seed 7"``. Each mutant runs in a copy of the checkout:
-first the tests that are fast, then all of ``make test``. What survives is a missing test,
+first the tests that are fast, then the others of ``make test``. What survives is a missing test,
 code that nobody needs, or no change at all: then it stands in ``EQUIVALENT``.
 """
 
@@ -153,8 +153,9 @@ def run(folder: Path, mutant: Mutant, timeout: float) -> str:
     """``killed``, and by what, or ``survived``."""
     (folder / MODULE).write_text(mutant.source)
     fast = [f"tests/test_{name}.py" for name in FAST.split()]
-    several = ["-n3", "--dist=loadfile", "--no-loadscope-reorder"]
-    for files in ([*fast, "-m", "not thorough"], several):
+    others = ["-n3", "--dist=loadfile", "--no-loadscope-reorder"]
+    others += [f"--ignore={file}" for file in fast]
+    for files in ([*fast, "-m", "not thorough"], others):
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         process = subprocess.Popen(
             [*command, "--no-header", "--tb=no", "--timeout=100", *files],
