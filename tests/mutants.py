@@ -32,7 +32,20 @@ FAST = (
     " size credentials fidelity base_classes hooks what_the_task_sees"
 )
 #: Mutants that change nothing which can be seen, by line and change.
-EQUIVALENT: dict[tuple[str, str], str] = {}
+EQUIVALENT: dict[tuple[str, str], str] = {
+    (
+        'if environ["REQUEST_METHOD"] == "GET" and environ.keys().isdisjoint(_BODY_KEYS):',
+        "\"GET\" -> ('GETx')",
+    ): "nothing is read of such a request, only later",
+    (
+        "_carried.set(outer and outer.silence)",
+        "outer and outer.silence -> (outer.silence)",
+    ): "a request that is open here has always one, which a type checker cannot know",
+    (
+        "if others or message is None or message._protected or not message.is_eager:",
+        "not message.is_eager -> (message.is_eager)",
+    ): "for Celery before 5.5; later ones do the same by themselves",
+}
 
 OPPOSITES: dict[type, type] = {
     ast.Eq: ast.NotEq,
