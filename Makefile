@@ -13,7 +13,7 @@ help:
 	@echo "make docs-serve  build it, and show it at http://localhost:8000"
 	@echo "make demo        run the main job: two visitors, a worker, two mails"
 	@echo "make demo-serve  leave the demo running, with a page to try by hand"
-	@echo "make bench       measure it beside the other ways, with targets (about 13 minutes)"
+	@echo "make bench       measure it beside the other ways, with targets (8 to 13 minutes)"
 	@echo "make stress      load, faults and hostile input (under 10 minutes; ARGS=--long for all)"
 	@echo "make lint types  what CI checks beside the tests"
 	@echo "make audit       advisories on what is installed, and bandit"
