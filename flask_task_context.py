@@ -1302,7 +1302,7 @@ _PARTS = re.compile(
 )
 _SIGNATURE = 44  # characters: a dot, and 32 bytes in base64
 _ENCRYPTION = 28  # bytes: nonce and tag
-#: From the alphabet for URLs, whose own decoder takes both. The other one's is none here.
+#: From base64 for URLs, whose decoder takes the standard one too; here that is none.
 _STANDARD = bytes.maketrans(b"-_+/", b"+/  ")
 _LOOK = "Find what changes message headers between the sender and this worker."
 _NOT_OURS = (
@@ -1465,7 +1465,8 @@ class _Key:
         return AESGCM(HKDF(SHA256(), 32, None, info).derive(self.secret)), InvalidTag
 
     def encrypt(self, payload: str, bound: str) -> str:
-        (cipher, _), nonce = self.cipher, os.urandom(12)
+        cipher, _ = self.cipher
+        nonce = os.urandom(12)
         sealed = cipher.encrypt(nonce, payload.encode(), bound.encode())
         return urlsafe_b64encode(nonce + sealed).decode("ascii")
 

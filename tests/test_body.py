@@ -314,6 +314,7 @@ def test_the_task_has_the_body_or_hears_why_not(
         assert (name, seen) in [(name, seen_in_view[name]) for seen_in_view in could]
 
 
+BEGUN = r"had begun to read it from request\.stream"
 #: The view has taken what it read from the stream, and nobody else has it.
 READ = ("half of stream", "all of stream")
 #: Without a length nobody can tell whether it has.
@@ -411,7 +412,7 @@ def test_a_body_that_the_view_took_from_the_stream_is_left_out_loudly(
                 )
                 with (
                     restore_context(headers, make_app()),
-                    pytest.raises(LeftOut, match=r"had begun to read it from request"),
+                    pytest.raises(LeftOut, match=BEGUN),
                 ):
                     request.get_data()
 
@@ -547,17 +548,19 @@ def test_a_body_over_flasks_own_limits(
     place.app.config.update(config)
     data = wire(*BODIES[kind], length)
     # The second one meets what the first has put back.
-    headers = place.visit(data, lambda: [capture_context(), capture_context()])[1]
+    captured = place.visit(data, lambda: [capture_context(), capture_context()])
     for name in ("data", "get_data", "form", "files", "values", "stream"):
         use = USES[name]
         expected = place.visit(data, lambda: act("untouched", use))  # noqa: B023
         seen = place.visit(data, lambda: act("untouched", use, captures=2))  # noqa: B023
         assert (name, seen) == (name, expected)
-        task = in_task(headers, use, make_app(**config))
-        assert task == expected or "left out" in json.dumps(task)
+        for headers in captured:
+            task = in_task(headers, use, make_app(**config))
+            assert task == expected or "left out" in json.dumps(task)
     # A task whose app has other limits gets all or nothing.
-    seen = in_task(headers, USES["get_data"])
-    assert seen == shown(BODIES[kind][1]) or seen[0] == "left out"
+    for headers in captured:
+        seen = in_task(headers, USES["get_data"])
+        assert seen == shown(BODIES[kind][1]) or seen[0] == "left out"
 
 
 # -- memory -------------------------------------------------------------------
