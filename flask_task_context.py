@@ -622,9 +622,9 @@ def _capture_request(context: t.Any) -> str:
     room = settings.room - len(payload) - len(',"body":')
     if body := _encode_body(request, max(room, 0), settings, missing):
         payload = f'{payload[:-1]},"body":{body}}}'
-    named = f',"missing":{missing.encode()}}}' if missing.names else ""
-    if named and len(payload) + len(named) <= settings.room:
-        payload = payload[:-1] + named
+    if missing.names:
+        named = f'{payload[:-1]},"missing":{missing.encode()}}}'
+        payload = named if len(named) <= settings.room else payload
     header = _seal(payload, settings)
     if len(header) > settings.max_size:
         raise _too_large(len(header), parts, settings)
@@ -894,19 +894,19 @@ def _read_ahead(
     """What the view has not read yet, read and put back. What breaks it off raises in
     the view, as it does where the view itself reads."""
     environ, maximum = request.environ, request.max_content_length
-    opened = "stream" in vars(request)
-    if not opened and maximum is not None and (length or 0) > maximum:
+    opened, announced = "stream" in vars(request), length or 0
+    if not opened and maximum is not None and announced > maximum:
         return _LeftOutStream(length, _OVER.format(maximum))
-    if (length or 0) > room:
+    if announced > room:
         return _LeftOutStream(length, _NO_ROOM)
     head = _head(request, room)
     if head is None:
-        return _LeftOutStream(length, _OVER.format(maximum or 0))
+        return _LeftOutStream(length, _OVER.format(maximum))
     if len(head) > room:
         return _LeftOutStream(length, _NO_ROOM)
     # Without a length nobody can tell whether the view has read a part.
     streamed = opened and (head or "HTTP_TRANSFER_ENCODING" in environ)
-    if len(head) < (length or 0) or (streamed and length is None):
+    if len(head) < announced or (streamed and length is None):
         return _LeftOutStream(length, _BEGUN if opened else _HUNG_UP)
     return head
 
@@ -1205,7 +1205,7 @@ class _Missing:
 def _without_keys(value: t.Any, excluded: _NameCheck) -> t.Any:
     if isinstance(value, dict):
         # Of its own type: the app may have a tag for it.
-        value = value.copy() if type(value) is dict else copy(value)
+        value = copy(value)
         for key, item in [*value.items()]:
             name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
             if excluded(name):
@@ -1346,10 +1346,10 @@ def _warn_of_no_key(name: str) -> None:
 
 def _room(settings: _Settings) -> int:
     """How many characters of payload fit into the largest header."""
-    around = f"{settings.prefix}:{settings.max_size}:"
+    room = settings.max_size - len(f"{settings.prefix}:{settings.max_size}:")
     if settings.kind == "encrypted":
-        return (settings.max_size - len(around)) * 3 // 4 - _ENCRYPTION
-    return settings.max_size - len(around) - _SIGNATURE
+        return room // 4 * 3 - _ENCRYPTION
+    return room - _SIGNATURE if settings.kind == "signed" else room
 
 
 class _ParsedHeader:
@@ -1697,7 +1697,7 @@ _loading = threading.RLock()
 
 
 def _find_app(
-    option: _AppOption, name: str | None = None, *, asked: bool = False
+    option: _AppOption, name: str | None = None, *, asked: bool
 ) -> flask.Flask:
     """:param asked: whether a message from a broker asks for it, which a context that
     was pushed in this process before has no say in."""
@@ -1908,8 +1908,9 @@ class _Restored:
         carried: _Carried | None,
         snapshot: dict[str, t.Any] | None = None,
     ) -> None:
-        self.app, self.carried, self.snapshot = app, carried, snapshot or {}
+        self.app, self.carried = app, carried
         self.silence, self.entered = _Carried(None), False
+        self.snapshot: t.Any = snapshot
         self.context: t.Any = None
         # Without one of its own, the request would share an active app context's ``g``.
         own = snapshot is None or not _MERGED
@@ -1940,7 +1941,7 @@ class _Restored:
         try:
             if self.around is not None:  # pragma: no branch - Flask 3.2
                 self.around.push()
-            if self.snapshot:
+            if self.snapshot is not None:
                 self._push()
         except BaseException:
             self._end()

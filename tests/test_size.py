@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 import typing as t
 from pathlib import Path
 
+import flask
 import pytest
 from flask import g
 from flask import request
+from flask import session
 
 from flask_task_context import CaptureError
 from flask_task_context import apply_async_with_context
@@ -16,6 +19,7 @@ from flask_task_context import delay_with_context
 from flask_task_context import restore_context
 from tests import secrecy
 from tests.conftest import Shop
+from tests.observed import multipart
 
 SEALS = [{}, {"TASK_CONTEXT_ENCRYPT": True}, {"SECRET_KEY": None}]
 IDS = ["signed", "encrypted", "unsigned"]
@@ -131,6 +135,63 @@ def test_a_body_that_does_not_fit_makes_no_error(config: dict[str, t.Any]) -> No
             assert request.content_length == (size or None)
     assert max(sizes) <= limit
     assert max(sizes) > limit - 100
+
+
+FILE = 'Content-Disposition: form-data; name="{0}"; filename="{0}"'
+
+
+def multipart_of(*contents: bytes) -> dict[str, t.Any]:
+    parts = [(FILE.format(n), content) for n, content in enumerate(contents)]
+    kind = "multipart/form-data; boundary=b0undary"
+    return {"data": multipart("b0undary", *parts), "content_type": kind}
+
+
+#: Requests that grow, byte by byte.
+GROWING: dict[str, t.Callable[[int], dict[str, t.Any]]] = {
+    "text": lambda n: {"data": b"x" * n, "content_type": "text/plain"},
+    "bytes": lambda n: {"data": b"\xff" * n, "content_type": "text/plain"},
+    "a form": lambda n: {"data": {"a": "1", "b": "x" * n}},
+    "a file": lambda n: multipart_of(b"x" * n),
+    "two files": lambda n: multipart_of(b"1", b"x" * n),
+    "names of what is left out": lambda n: {
+        "headers": {"X-Token": "1", "X-Long": "x" * n}
+    },
+}
+
+
+@pytest.mark.parametrize("config", SEALS, ids=IDS)
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("kind", GROWING)
+def test_what_fits_travels_to_the_last_character(
+    kind: str, read: bool, config: dict[str, t.Any]
+) -> None:
+    """What a larger limit lets travel, a smaller one does as long as the header with it
+    is no longer; then there is one without it, and no error."""
+    config = {**config, "TASK_CONTEXT_SESSION": []}
+
+    def length(app: flask.Flask, filling: int) -> int:
+        made = {"method": "POST", **GROWING[kind](filling)}
+        with app.test_request_context("/", **made):
+            if "X-Long" in request.headers and app.secret_key:
+                session["left out"] = 1
+            if read:
+                request.form.get("a")
+            headers = capture_context()
+        if kind in ("a file", "two files"):  # A file is left out alone.
+            with restore_context(headers, app):
+                assert len(request.files) == (1 if kind == "a file" else 2)
+        return len(headers[secrecy.HEADER])
+
+    large = make_shop(**config, TASK_CONTEXT_MAX_SIZE=9999).flask
+    for limit in range(4000, 4004):  # Encrypted, four characters are three bytes.
+        small = make_shop(**config, TASK_CONTEXT_MAX_SIZE=limit).flask
+        over = bisect.bisect(range(4000), limit, key=lambda n: length(large, n))
+        for filling in range(over - 3, over + 3):
+            captured = length(small, filling)
+            if filling < over:
+                assert captured == length(large, filling)
+            else:
+                assert captured <= limit
 
 
 def test_the_default_limit_is_64_kib() -> None:
