@@ -182,6 +182,7 @@ def create_celery(**conf: t.Any) -> Celery:
         app.task(decorate(order_checked), name=f"{name}, pydantic", **made)
     for function in (succeeds, fails, dies):
         app.task(function, name=function.__name__, base=Handled, shared=False)
+    app.task(succeeds, name="without a request", base=Handled, shared=False)
     app.task(retries, bind=True, name="retries", base=Handled, shared=False)
     for limit in ("soft_time_limit", "time_limit"):
         options = {"base": Handled, "shared": False, limit: 1}

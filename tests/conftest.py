@@ -306,7 +306,14 @@ class Shop:
 @pytest.fixture
 def plain_shop() -> Shop:
     """A shop without a broker, for tasks that run in this process."""
-    return Shop({"broker_url": "memory://", "result_backend": "cache+memory://"})
+    # What another test has sent waits in this process too, in another queue.
+    return Shop(
+        {
+            "broker_url": "memory://",
+            "result_backend": "cache+memory://",
+            "task_default_queue": uuid.uuid4().hex,
+        }
+    )
 
 
 @pytest.fixture(scope="session", params=["embedded", "redis", "rabbitmq"])

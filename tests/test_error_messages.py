@@ -816,6 +816,13 @@ IN_THE_WORKER = [
         " '/login': let it pass, or leave out 'before_request=True' of the task.",
     ),
     Message(
+        "a before-request function that aborts with a response without a place to go",
+        refused(lambda: flask.abort(flask.Response(status=418))),
+        RequestRefused,
+        "A before-request function aborted the task's request with \"418 I'M A TEAPOT\":"
+        " let it pass, or leave out 'before_request=True' of the task.",
+    ),
+    Message(
         "a task that changes the session",
         lambda: where_run(header_of(), body=change_session),
         UserWarning,

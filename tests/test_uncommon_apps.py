@@ -15,6 +15,7 @@ from flask import session
 from flask.sessions import NullSession
 from flask.sessions import SecureCookieSession
 from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import SessionMixin
 
 from flask_task_context import LeftOut
 from flask_task_context import capture_context
@@ -126,6 +127,26 @@ def test_an_apps_own_session_classes(plain_shop: Shop) -> None:
         assert plain_shop.flask.session_interface.is_null_session(
             session._get_current_object()  # type: ignore[attr-defined]
         )
+
+
+class Stored(dict[str, t.Any], SessionMixin):
+    """As an interface of its own opens it."""
+
+
+class Lenient(SecureCookieSessionInterface):
+    null_session_class = SecureCookieSession  # Which views may change.
+
+    def open_session(self, app: flask.Flask, request: flask.Request) -> t.Any:
+        return Stored(user="anna")
+
+
+def test_a_null_session_of_the_apps_session_class(plain_shop: Shop) -> None:
+    """The session travels, and the task's copy is never saved."""
+    interface = plain_shop.flask.session_interface = Lenient()
+    headers = plain_shop.visit(capture_context)
+    with restore_context(headers, plain_shop.flask):
+        assert dict(session) == {"user": "anna"}
+        assert interface.is_null_session(session._get_current_object())  # type: ignore[attr-defined]
 
 
 def test_a_task_sent_while_the_session_is_opened(plain_shop: Shop) -> None:

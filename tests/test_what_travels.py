@@ -3,11 +3,12 @@ of what was left out."""
 
 from __future__ import annotations
 
-import collections
 import datetime
+import fnmatch
 import io
 import json
 import logging
+import struct
 import sys
 import typing as t
 import zoneinfo
@@ -54,7 +55,7 @@ def captured(app: flask.Flask, **request: t.Any) -> dict[str, str]:
             cart={"pear": 2},
             csrf_token="of a form",
             github_oauth_token={"access_token": "canary-1"},
-            odd={b"access_token": "canary-3", Markup("pwd"): "canary-4", 5: 6},
+            odd={b"pass": "canary-3", Markup("pwd"): "canary-4", 5: 6},
             user={
                 "name": "anna",
                 "access_token": "canary-2",
@@ -132,7 +133,8 @@ def test_a_body_can_stay_in_the_view(options: t.Any, touch: t.Any, read: bool) -
         pytest.raises(LeftOut, match=r"did not travel .*: TASK_CONTEXT_BODY is False"),
     ):
         touch()
-    for server in ({}, {"wsgi.input_terminated": True}):  # As gunicorn says it.
+    # The second as gunicorn says it.
+    for server in ({}, {"wsgi.input_terminated": True}, {"CONTENT_LENGTH": "0"}):
         with bare_request(app, server):
             headers = capture_context()
         with restore_context(headers, app):
@@ -244,6 +246,18 @@ def test_half_a_character_arrives() -> None:
         headers = capture_context()
     with restore_context(headers, app):
         assert session["joined"] == ["\U0001f600", "\ud83d", "\ude00"]
+
+
+def test_a_zone_that_has_a_name_of_its_own() -> None:
+    """A worker would not know it: it is refused in the view."""
+    header = b"TZif" + bytes(16) + struct.pack(">6l", 0, 0, 0, 0, 1, 4)
+    file = io.BytesIO(header + struct.pack(">lbb", 3600, 0, 0) + b"ABC\0")
+    zone = zoneinfo.ZoneInfo.from_file(file, key="Ship/Berth")
+    app = app_with()
+    with app.test_request_context("/"):
+        g.value = datetime.datetime(2026, 11, 27, tzinfo=zone)
+        with pytest.raises(CaptureError, match=r"^g\.value cannot .* 'No time zone"):
+            capture_context()
 
 
 class Money(t.NamedTuple):
@@ -390,7 +404,7 @@ def test_an_exception_has_each_note_once() -> None:
 
 
 def test_where_nothing_was_left_out_there_is_no_note() -> None:
-    """Also where a task fails for a reason of its own."""
+    """Also where a task fails for a reason of its own, or captures another request."""
     app = app_with(TASK_CONTEXT_EXCLUDE=[])
     assert not hasattr(failing(app, lambda: 1 / 0), "__notes__")
     app = app_with()
@@ -398,7 +412,7 @@ def test_where_nothing_was_left_out_there_is_no_note() -> None:
     task = Shop({"broker_url": "memory://"}).task(
         with_request_context(lambda: request.form["password"]), name="fails"
     )
-    with app.test_request_context("/"):
+    with restore_context(captured(app), app), app.test_request_context("/"):
         headers = capture_context()
     with pytest.raises(KeyError) as raised:
         task.apply(headers=headers).get()
@@ -434,21 +448,25 @@ def test_the_workers_log_says_what_was_left_out(tmp_path: Path) -> None:
 
 def test_without_a_key_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     """In the process that sends and in the one that runs, and the word is unsigned."""
-    flask_task_context._warn_of_no_key.cache_clear()
     # Workers of other tests in this process have set the level of all.
     caplog.set_level(logging.WARNING, "flask_task_context")
     app = flask.Flask("keyless")
     init_app(app)
-    assert caplog.records == []
-    for _ in range(2):
+    headers: dict[str, str] = {}
+
+    def capture() -> None:
         with app.test_request_context("/"):
-            headers = capture_context()
+            headers.update(capture_context())
+
+    for use in (capture, lambda: restore_context(headers, app)):
+        flask_task_context._warn_of_no_key.cache_clear()
+        caplog.clear()
+        use()
+        use()
+        [record] = caplog.records
+        assert record.levelno == logging.WARNING
+        assert "'keyless' has no SECRET_KEY" in record.getMessage()
     assert headers[HEADER].startswith("1:unsigned:keyless::")
-    with restore_context(headers, app):
-        pass
-    [record] = [r for r in caplog.records if r.name == "flask_task_context"]
-    assert record.levelno == logging.WARNING
-    assert "'keyless' has no SECRET_KEY" in record.getMessage()
     flask_task_context._warn_of_no_key.cache_clear()
 
 
@@ -579,6 +597,17 @@ def test_no_value_gets_out_by_another_way(body: str, kind: str) -> None:
     assert "canary" not in secrecy.readable(headers[HEADER])
 
 
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(pattern=st.text("ab*", min_size=1), name=st.text("ab", min_size=1))
+def test_a_pattern_is_that_of_a_shell(pattern: str, name: str) -> None:
+    """A star is any text, the rest stands for itself."""
+    app = app_with(TASK_CONTEXT_EXCLUDE=[pattern])
+    with app.test_request_context("/", method="POST", json={name: 1}):
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert (request.json == {}) == fnmatch.fnmatchcase(name, pattern)
+
+
 def test_a_pattern_of_many_stars_takes_no_time() -> None:
     """A client cannot stop the web process by a name that nearly fits."""
     app = app_with(TASK_CONTEXT_EXCLUDE=["*card*security*code*", "pin*"])
@@ -616,17 +645,20 @@ def test_an_exception_that_takes_no_note_stays_the_tasks(
 def test_inside_a_value_of_the_apps_own_type() -> None:
     """Its tag's values arrive equal too, and keys that are excluded stay out."""
 
+    class Ordered(dict[str, t.Any]):
+        """Whose ``copy()`` is a plain one."""
+
     class TagOrdered(JSONTag):
         key = " s"  # As one of ours is.
 
         def check(self, value: t.Any) -> bool:
-            return isinstance(value, collections.OrderedDict)
+            return isinstance(value, Ordered)
 
         def to_json(self, value: t.Any) -> t.Any:
             return [[k, self.serializer.tag(v)] for k, v in value.items()]
 
         def to_python(self, value: t.Any) -> t.Any:
-            return collections.OrderedDict(value)
+            return Ordered(value)
 
     class Interface(SecureCookieSessionInterface):
         serializer = TaggedJSONSerializer()
@@ -638,13 +670,13 @@ def test_inside_a_value_of_the_apps_own_type() -> None:
     Interface.serializer.register(TagOrdered, index=0)
     inner = {"at": datetime.datetime(2026, 1, 1, 1, 1, 1, 5), 1: {2}, "pwd": "canary"}
     with app.test_request_context("/"):
-        session["own"] = collections.OrderedDict(access_token="canary", inner=inner)
+        session["own"] = Ordered(access_token="canary", inner=inner)
         headers = capture_context()
     assert "canary" not in secrecy.readable(headers[HEADER])
     del inner["pwd"]
     with restore_context(headers, app):
-        assert session["own"] == collections.OrderedDict(inner=inner)
-        assert type(session["own"]) is collections.OrderedDict
+        assert session["own"] == Ordered(inner=inner)
+        assert type(session["own"]) is Ordered
 
 
 @pytest.mark.parametrize("room", [1, 0, -1])
