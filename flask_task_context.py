@@ -293,7 +293,7 @@ def restore_context(
     :raises RuntimeError: when no Flask app is found, and when it is entered twice.
     """
     _check_app(app)
-    if headers and (type(headers) is not dict or _HEADER not in headers):
+    if headers:
         _check_headers(headers)
     header = _header_of(headers)
     # Whole headers of a message have an id too, which its sender may choose.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
 import sys
@@ -14,7 +15,9 @@ import pytest
 from celery import Celery
 from celery import Task
 from celery import shared_task
+from flask import g
 
+from flask_task_context import capture_context
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import with_request_context
@@ -80,7 +83,8 @@ def test_every_kind_of_task_finds_its_request(
 
 @pytest.mark.parametrize("how", ["class", "run", "instance"])
 def test_class_based_tasks(plain_shop: Shop, how: str) -> None:
-    """The decorator fits a task class, its ``run``, and a registered instance."""
+    """The decorator fits a task class, its ``run``, and a registered instance, also
+    where somebody calls its ``run``."""
     celery = plain_celery()
 
     class Greet(Task):  # type: ignore[misc]
@@ -88,7 +92,7 @@ def test_class_based_tasks(plain_shop: Shop, how: str) -> None:
 
         def run(self, x: int) -> t.Any:
             assert self.name == "greet"
-            return [flask.request.url, x]
+            return [shop.where(), x]
 
     if how == "run":
         Greet.run = with_request_context(Greet.run)
@@ -100,6 +104,7 @@ def test_class_based_tasks(plain_shop: Shop, how: str) -> None:
     init_app(plain_shop.flask)
     result = task.apply((4,), headers=plain_shop.capture())
     assert result.get() == ["http://localhost/item/3", 4]
+    assert task.run(4) == ["app context", 4]
 
 
 @pytest.mark.parametrize("above", [False, True])
@@ -278,6 +283,32 @@ def test_a_thread_that_a_task_starts_has_no_context_of_it(plain_shop: Shop) -> N
 
     task()
     assert seen == ["no context"]
+
+
+def test_a_thread_that_outlives_its_task_is_in_nothing_of_it(plain_shop: Shop) -> None:
+    """Where it has inherited its context variables, or those of a teardown function: a
+    task has a ``g`` of its own there, and a request that is opened is captured."""
+    app = plain_shop.flask
+    inherited: list[contextvars.Context] = []
+
+    @app.teardown_appcontext
+    def keep(error: BaseException | None) -> None:
+        inherited.append(contextvars.copy_context())
+
+    @with_request_context(app=app)
+    def task() -> t.Any:
+        left, g.mark = g.get("mark"), 1
+        inherited.append(contextvars.copy_context())
+        return left
+
+    def capture() -> dict[str, str]:
+        with app.test_request_context("/"):
+            return capture_context()
+
+    assert task() is None
+    for context in inherited[:]:
+        assert context.run(task) is None
+        assert context.run(capture)
 
 
 def generator() -> t.Iterator[int]:

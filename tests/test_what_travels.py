@@ -103,6 +103,17 @@ def test_what_the_list_leaves_out_is_no_reason_to_fail() -> None:
             assert dict(session) == {"cart": 1}
 
 
+@pytest.mark.parametrize("setting", [*flask_task_context._DEFAULTS])
+def test_none_is_what_a_setting_is_by_default(setting: str) -> None:
+    """But for the size, of which one may think that it means no limit."""
+    app = app_with(**{setting: None})
+    if setting == "TASK_CONTEXT_MAX_SIZE":
+        with pytest.raises(TypeError, match="make it a number of characters"):
+            init_app(app)
+    else:
+        assert captured(app) == captured(app_with())
+
+
 def bare_request(app: flask.Flask, environ: dict[str, t.Any]) -> t.Any:
     """A GET that says nothing of a body but by these variables."""
     made = app.test_request_context("/")
@@ -130,7 +141,9 @@ def test_a_body_can_stay_in_the_view(options: t.Any, touch: t.Any, read: bool) -
         assert seen is None or touch() == seen
     with (
         restore_context(headers, app),
-        pytest.raises(LeftOut, match=r"did not travel .*: TASK_CONTEXT_BODY is False"),
+        pytest.raises(
+            LeftOut, match=r"did not travel .*: TASK_CONTEXT_BODY is False\."
+        ),
     ):
         touch()
     # The second as gunicorn says it.
@@ -161,12 +174,14 @@ def test_credentials_of_the_session_stay_out_at_any_depth() -> None:
         assert session["github_oauth_token"] == {"access_token": "canary-1"}
 
 
-def test_encrypted_the_session_is_whole() -> None:
-    """Nothing is left out of what nobody can read."""
+def test_encrypted_the_session_is_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is left out of what nobody can read, nor is a key missed."""
     pytest.importorskip("cryptography")
+    flask_task_context._warn_of_no_key.cache_clear()
     app = app_with(TASK_CONTEXT_ENCRYPT=True)
     with restore_context(captured(app), app):
         assert session["user"]["access_token"] == "canary-2"
+    assert caplog.records == []
 
 
 # -- values --------------------------------------------------------------------------
@@ -488,11 +503,16 @@ def test_a_get_has_a_body_by_each_of_three_keys(environ: dict[str, t.Any]) -> No
     body = b"abc"[: int(environ.get("CONTENT_LENGTH", 3))]
     app = app_with()
     with bare_request(app, environ | {"wsgi.input": io.BytesIO(b"abc")}):
+        request.stream.read(1)
+        begun = capture_context()
+    with bare_request(app, environ | {"wsgi.input": io.BytesIO(b"abc")}):
         headers = capture_context()
         app.config["TASK_CONTEXT_BODY"] = False
         left_out = capture_context()
     with restore_context(headers, app):
         assert request.get_data() == body
+    with restore_context(begun, app), pytest.raises(LeftOut, match="had begun to"):
+        request.get_data()
     with (
         restore_context(left_out, app),
         pytest.raises(LeftOut, match="TASK_CONTEXT_BODY is False"),
