@@ -140,7 +140,7 @@ def test_decorating_does_not_finalize_or_configure_the_celery_app(
 
 
 @pytest.mark.parametrize("above", [False, True])
-@pytest.mark.parametrize("kind", ["shared", "lazy", "evaluated"])
+@pytest.mark.parametrize("kind", ["shared", "shared, bound", "lazy", "evaluated"])
 def test_every_celery_apps_copy_is_wrapped(
     plain_shop: Shop, above: bool, kind: str
 ) -> None:
@@ -151,9 +151,10 @@ def test_every_celery_apps_copy_is_wrapped(
     if kind == "evaluated":
         own.finalize()
     name = f"copies.{kind}.{above}"
-    decorator = shared_task(name=name) if kind == "shared" else own.task(name=name)
+    made = shared_task if "shared" in kind else own.task
+    decorator = made(name=name, bind="bound" in kind)
 
-    def url() -> str:
+    def url(*self: t.Any) -> str:
         return flask.request.url
 
     if above:
