@@ -895,7 +895,7 @@ def _read_ahead(
     the view, as it does where the view itself reads."""
     environ, maximum = request.environ, request.max_content_length
     opened, announced = "stream" in vars(request), length or 0
-    if not opened and maximum is not None and announced > maximum:
+    if maximum is not None and announced > maximum:
         return _LeftOutStream(length, _OVER.format(maximum))
     if announced > room:
         return _LeftOutStream(length, _NO_ROOM)

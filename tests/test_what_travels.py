@@ -699,40 +699,78 @@ def test_inside_a_value_of_the_apps_own_type() -> None:
         assert type(session["own"]) is Ordered
 
 
+def posted(
+    app: flask.Flask, body: bytes, length: str, kind: str = "text/plain"
+) -> t.Any:
+    """A body whose length the client has announced, or that it sends in chunks."""
+    made = app.test_request_context("/", method="POST", data=body, content_type=kind)
+    if length == "unknown":
+        del made.request.environ["CONTENT_LENGTH"]
+        made.request.environ["HTTP_TRANSFER_ENCODING"] = "chunked"
+        made.request.environ["wsgi.input_terminated"] = True
+    return made
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
 @pytest.mark.parametrize("room", [1, 0, -1])
 @pytest.mark.parametrize("read", [True, False])
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=b"])
-def test_a_streamed_body_at_flasks_own_limit(kind: str, read: bool, room: int) -> None:
+def test_a_body_at_flasks_own_limit(
+    kind: str, read: bool, room: int, length: str
+) -> None:
     """Of exactly ``MAX_CONTENT_LENGTH`` it is whole, and travels."""
     body = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--\r\n'
     app = app_with(MAX_CONTENT_LENGTH=len(body) + room)
-    made = app.test_request_context("/", method="POST")
-    made.request.environ.update(
-        {
-            "CONTENT_TYPE": kind,
-            "HTTP_TRANSFER_ENCODING": "chunked",
-            "wsgi.input_terminated": True,
-            "wsgi.input": io.BytesIO(body),
-        }
-    )
-    made.request.environ.pop("CONTENT_LENGTH", None)
     form = {"a": "x"} if "form" in kind else {}
 
     def whole() -> bool:
         return request.get_data() == body and request.form.to_dict() == form
 
-    with made:
+    with posted(app, body, length, kind):
         if read and room >= 0:
             assert whole()
         headers = capture_context()
         if room >= 0:
             assert whole()
-    with restore_context(headers, app):
+    with restore_context(headers, app_with()):
         if room >= 0:
             assert whole()
         else:
             with pytest.raises(LeftOut, match="over MAX_CONTENT_LENGTH"):
                 request.get_data()
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
+def test_a_body_that_fits_into_the_second_message(length: str) -> None:
+    """What the first had no room for is all there for the next, which has."""
+    app, body = app_with(TASK_CONTEXT_MAX_SIZE=4000), b"0123456789" * 200
+    with posted(app, body, length):
+        g.value = "x" * 3000
+        left_out = capture_context()
+        g.value = "x"
+        headers = capture_context()
+        assert request.get_data() == body
+    with restore_context(left_out, app), pytest.raises(LeftOut, match="does not fit"):
+        request.get_data()
+    with restore_context(headers, app):
+        assert request.get_data() == body
+
+
+def test_a_file_that_is_too_large_is_not_read() -> None:
+    """It may be larger than the memory."""
+
+    class Unread(io.BytesIO):
+        def read(self, *size: t.Any) -> t.NoReturn:
+            pytest.fail("read")
+
+    app = app_with()
+    data = {"photo": (io.BytesIO(b"x"), "photo")}
+    with app.test_request_context("/", method="POST", data=data):
+        request.files["photo"].close()
+        request.files["photo"].stream = Unread(bytes(100_000))
+        headers = capture_context()
+    with restore_context(headers, app), pytest.raises(LeftOut, match="100000 bytes"):
+        request.files["photo"].read()
 
 
 def test_no_variable_of_ours_is_in_an_error_report() -> None:
