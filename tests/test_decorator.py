@@ -20,6 +20,7 @@ from flask import g
 from flask_task_context import capture_context
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
+from flask_task_context import restore_context
 from flask_task_context import with_request_context
 from tests import shop
 from tests.conftest import Shop
@@ -306,6 +307,9 @@ def test_a_thread_that_outlives_its_task_is_in_nothing_of_it(plain_shop: Shop) -
         with app.test_request_context("/"):
             return capture_context()
 
+    with restore_context(plain_shop.capture(), app):
+        inherited.append(contextvars.copy_context())
+    assert inherited[-2].run(capture_context) == {}
     assert task() is None
     for context in inherited[:]:
         assert context.run(task) is None
