@@ -141,7 +141,9 @@ def test_decorating_does_not_finalize_or_configure_the_celery_app(
 
 
 @pytest.mark.parametrize("above", [False, True])
-@pytest.mark.parametrize("kind", ["shared", "shared, bound", "lazy", "evaluated"])
+@pytest.mark.parametrize(
+    "kind", ["shared", "shared, bound, unnamed", "lazy", "evaluated"]
+)
 def test_every_celery_apps_copy_is_wrapped(
     plain_shop: Shop, above: bool, kind: str
 ) -> None:
@@ -151,12 +153,17 @@ def test_every_celery_apps_copy_is_wrapped(
     own = plain_celery()
     if kind == "evaluated":
         own.finalize()
-    name = f"copies.{kind}.{above}"
+    name = f"copies_{kind}_{above}"
     made = shared_task if "shared" in kind else own.task
-    decorator = made(name=name, bind="bound" in kind)
 
     def url(*self: t.Any) -> str:
         return flask.request.url
+
+    if "unnamed" in kind:
+        url.__name__ = f"copies_{above}"
+        name, decorator = f"{__name__}.{url.__name__}", made(bind=True)
+    else:
+        decorator = made(name=name)
 
     if above:
         with_request_context(decorator(url))
@@ -166,7 +173,7 @@ def test_every_celery_apps_copy_is_wrapped(
     init_app(plain_shop.flask)
     headers = plain_shop.capture()
     # Celery gives finalized apps a copy of shared tasks alone.
-    apps = [before, own, after] if kind == "shared" else [own, after]
+    apps = [before, own, after] if "shared" in kind else [own, after]
     for app in apps:
         result = app.tasks[name].apply(headers=headers)
         assert result.get() == "http://localhost/item/3"

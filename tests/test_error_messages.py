@@ -223,6 +223,13 @@ class CanBeCalled:
         return "CanBeCalled()"
 
 
+class Awaited:
+    def __init__(self) -> None:
+        self.__name__ = self.__qualname__ = "awaited"
+
+    async def __call__(self) -> None: ...
+
+
 async def coroutine() -> None: ...
 
 
@@ -300,7 +307,7 @@ WHERE_A_TASK_IS_DECORATED = [
             f"{function.__name__!r} is an async function, which Celery does not await: its"
             " body would run outside of the request. Make it a plain function.",
         )
-        for function in (coroutine, async_generator)
+        for function in (coroutine, async_generator, Awaited())
     ),
     Message(
         "on a generator function",

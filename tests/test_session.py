@@ -17,6 +17,7 @@ from pathlib import Path
 import flask
 import pytest
 import redis
+from celery.app.task import Context
 from flask import g
 from flask import session
 from flask.json.tag import TaggedJSONSerializer
@@ -400,6 +401,19 @@ def test_a_changed_session_is_reported_once_for_each_task(plain_shop: Shop) -> N
         for name in ("one", "two")
     ]
     assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_a_function_outside_of_any_task_is_named_too(plain_shop: Shop) -> None:
+    """As one that the worker's main process calls with a message that failed."""
+    headers = plain_shop.capture()
+    init_app(plain_shop.flask)
+
+    @with_request_context
+    def handle(message: Context) -> None:
+        session["seen"] = 1
+
+    with pytest.warns(UserWarning, match=r"^The task '.*\.handle' changed its"):
+        handle(Context(headers=headers))
 
 
 @pytest.mark.parametrize(

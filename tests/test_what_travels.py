@@ -16,6 +16,8 @@ from pathlib import Path
 
 import flask
 import pytest
+from celery.app.task import Context
+from celery.exceptions import Retry
 from flask import g
 from flask import request
 from flask import session
@@ -419,11 +421,20 @@ def test_an_exception_has_each_note_once() -> None:
 
 
 def test_where_nothing_was_left_out_there_is_no_note() -> None:
-    """Also where a task fails for a reason of its own, or captures another request."""
+    """Also where a task fails for a reason of its own or is retried, and where one
+    captures another request."""
     app = app_with(TASK_CONTEXT_EXCLUDE=[])
     assert not hasattr(failing(app, lambda: 1 / 0), "__notes__")
     app = app_with()
     init_app(app)
+
+    @with_request_context
+    def retries(message: Context) -> None:
+        raise Retry
+
+    with pytest.raises(Retry) as retried:
+        retries(Context(headers=captured(app)))
+    assert not hasattr(retried.value, "__notes__")
     task = Shop({"broker_url": "memory://"}).task(
         with_request_context(lambda: request.form["password"]), name="fails"
     )
@@ -435,11 +446,13 @@ def test_where_nothing_was_left_out_there_is_no_note() -> None:
 
 
 def test_the_names_stay_few_and_short() -> None:
-    """A client that sends thousands of passwords does not fill the header."""
+    """A client that sends thousands of passwords, or one twice, does not fill the header."""
     app = app_with()
     data = {f"password{n}{'x' * 100}": "1" for n in range(400)}
     headers = captured(app, method="POST", data=data)
     assert len(headers[HEADER]) < 4000
+    headers = captured(app, method="POST", data={"password": ["1", "2"]})
+    assert headers[HEADER].count("field 'password'") == 1
 
 
 @needs_notes
