@@ -6,14 +6,21 @@ import typing as t
 
 from celery.signals import task_prerun
 
+from flask_task_context import capture_context
+from flask_task_context import restore_context
 from flask_task_context import with_request_context
 from tests import ways_tasks
 
 app = ways_tasks.start_worker_process()
+serving = ways_tasks.SERVING[-1]
 if os.environ["PUSHED"] == "app":
-    ways_tasks.SERVING[-1].app_context().push()
+    serving.app_context().push()
+elif os.environ["PUSHED"] == "request":
+    serving.test_request_context("/", "http://pushed/").push()
 else:
-    ways_tasks.SERVING[-1].test_request_context("/", "http://pushed/").push()
+    with serving.test_request_context("/", "http://pushed/"):
+        restored = restore_context(capture_context(), serving)
+    restored.__enter__()
 bound = contextvars.ContextVar("bound", default="nothing")
 
 

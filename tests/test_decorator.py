@@ -191,12 +191,16 @@ def test_another_task_of_the_same_function_stays_as_it_is(plain_shop: Shop) -> N
     assert celery.tasks["decorated"].apply().get() == "app context"
 
 
+@pytest.mark.parametrize("before", [True, False])
 def test_a_lazy_task_used_before_its_app_is_finalized_is_wrapped(
-    plain_shop: Shop,
+    plain_shop: Shop, before: bool
 ) -> None:
     """Reading an attribute of a lazy task makes Celery create it early: wrapped too."""
     celery = plain_celery()
-    task = with_request_context(celery.task(shop.where, name="early", shared=False))
+    task = celery.task(shop.where, name="early", shared=False)
+    if before:
+        assert task.name == "early"
+    task = with_request_context(task)
     init_app(plain_shop.flask)
     assert task.name == "early"
     assert not celery.finalized

@@ -337,6 +337,10 @@ def sending(task: t.Any, **options: t.Any) -> t.Callable[[], t.Any]:
     return lambda: visit(lambda: apply_async_with_context(task, **options))
 
 
+def delaying(task: t.Any) -> t.Callable[[], t.Any]:
+    return lambda: visit(lambda: delay_with_context(task))
+
+
 def with_value(name: str, value: t.Any) -> t.Callable[[], t.Any]:
     def view() -> t.Any:
         setattr(g, name, value)
@@ -412,7 +416,7 @@ IN_THE_VIEW = [
     ),
     Message(
         "a task's name",
-        sending("shop.add"),
+        delaying("shop.add"),
         TypeError,
         "'shop.add' is not a Celery task: pass the task and then its arguments, not what"
         " a call of it returned; for a task's name 'celery_app.send_task(name, args,"
@@ -434,7 +438,7 @@ IN_THE_VIEW = [
     ),
     Message(
         "task()",
-        sending(CELERY.tasks["plain.add"](1, 2)),
+        delaying(CELERY.tasks["plain.add"](1, 2)),
         TypeError,
         "3 is not a Celery task: pass a task, a signature or a canvas, and not what a"
         " task returned.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import typing as t
 from pathlib import Path
@@ -68,8 +69,13 @@ def test_a_process_that_serves_one_task_is_like_any_other(tmp_path: Path) -> Non
     assert len({s[0] for _, s in seen}) == 2
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
-@pytest.mark.parametrize("pushed", ["app", "request"])
+@pytest.mark.parametrize(
+    ("pool", "pushed"),
+    [
+        *itertools.product(["prefork", "solo", "threads"], ["app", "request"]),
+        ("prefork", "restored request"),
+    ],
+)
 def test_what_the_worker_pushed_at_import_is_covered(
     pool: str, pushed: str, tmp_path: Path
 ) -> None:

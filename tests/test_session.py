@@ -33,6 +33,7 @@ from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import restore_context
 from flask_task_context import with_request_context
+from tests import bases
 from tests import secrecy
 from tests.conftest import Shop
 from tests.conftest import celery_settings
@@ -388,8 +389,8 @@ def test_a_changed_session_is_reported_once_for_each_task(plain_shop: Shop) -> N
         del session["a"]
 
     tasks = [
-        plain_shop.task(with_request_context(change), name=name)
-        for name in ("one", "two")
+        plain_shop.task(with_request_context(change), name="one"),
+        plain_shop.task(change, name="two", base=bases.Queues),
     ]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
