@@ -97,6 +97,15 @@ class FlaskTask(celery.Task):  # type: ignore[misc]
             return self.run(*args, **kwargs)
 
 
+class CallsAnother(celery.Task):  # type: ignore[misc]
+    """What it calls first is no part of its task."""
+
+    def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        with self.app.shop.app_context():
+            flask.g.word = "of the base class"
+            return self.app.tasks["remember"]("another")[0]
+
+
 class OwnDelay(celery.Task):  # type: ignore[misc]
     """Sends with the request, whoever calls ``delay``."""
 
@@ -213,10 +222,18 @@ def create_celery(apps: dict[str, flask.Flask], **conf: t.Any) -> Celery:
     task(walk, {"app": apps["shop"]}, name="walk of the shop")
     task(remember, {"app": apps["shop"]})
     task(remember, {"app": apps["shop"]}, base=FlaskTask, name="remember of FlaskTask")
+    task(mark, {"app": apps["shop"]}, base=CallsAnother, name="base calls")
     task(sends_on)
     task(restores, bind=True)
     hidden = with_request_context(app=apps["shop"])(remember)
     app.task(unnamed(hidden), name="remember, unnamed", shared=False)
+
+    def calls() -> t.Any:
+        with apps["shop"].app_context():
+            flask.g.word = "of the task"
+            return hidden("another")[0]
+
+    app.task(calls, name="calls", shared=False)
     task(twice, bind=True, autoretry_for=(ConnectionError,), default_retry_delay=0)
     task(ending, bind=True)
     add_hooks(apps["shop"], app.tasks)

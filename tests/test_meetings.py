@@ -182,6 +182,16 @@ def test_a_message_without_a_context_has_an_app_context_of_its_own(
     assert torn[0] < torn[1] < torn[2]
 
 
+@pytest.mark.parametrize(
+    ("task", "word"), [("calls", "of the task"), ("base calls", "of the base class")]
+)
+def test_what_is_called_in_an_app_context_is_in_that(
+    site: Site, task: str, word: str
+) -> None:
+    """It is not the message's own task, for which one of its own would be opened."""
+    assert site.tasks[task].delay().get(timeout=30) == word
+
+
 def test_what_follows_a_task_keeps_its_request(site: Site) -> None:
     """Steps, callbacks and a chord's body are sent after the task's body: a request that
     was pushed when the process began is not nearer than their message."""

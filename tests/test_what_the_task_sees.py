@@ -13,6 +13,7 @@ from flask import g
 from flask import request
 
 from flask_task_context import BadContext
+from flask_task_context import CaptureError
 from flask_task_context import apply_async_with_context
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
@@ -223,6 +224,23 @@ def test_restore_context_is_the_other_half_of_capture_context(
     with restore_context(None, plain_shop.flask):
         assert shop.where() == "app context"
     assert calls == []
+
+
+def test_a_signature_with_a_context_is_sent_where_none_can_be_captured(
+    plain_shop: Shop,
+) -> None:
+    """Its own travels, and not the current request."""
+    plain_shop.celery.conf.task_always_eager = True
+    task = plain_shop.task(lambda self: self.request.headers, name="h", bind=True)
+    signature = task.s().set(headers=plain_shop.capture())
+
+    def view() -> t.Any:
+        g.tenant = object()
+        with pytest.raises(CaptureError):
+            delay_with_context(task)
+        return delay_with_context(signature).get()
+
+    assert plain_shop.visit(view) == signature.options["headers"]
 
 
 def test_the_callers_headers_are_sent_as_celery_sends_them(plain_shop: Shop) -> None:

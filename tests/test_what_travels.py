@@ -617,6 +617,7 @@ def test_a_session_interface_that_knows_no_null_session() -> None:
         ("\uff50assword=canary", "application/x-www-form-urlencoded"),
         ("contraseña=canary", "application/x-www-form-urlencoded"),
         ("straße=1&password=canary", "application/x-www-form-urlencoded"),
+        ('{"half a character":"\\ud83d","password":"canary"}', "application/json"),
     ],
 )
 def test_no_value_gets_out_by_another_way(body: str, kind: str) -> None:
