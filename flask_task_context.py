@@ -1540,7 +1540,7 @@ def _send(send: t.Callable[[], R], own: t.Any) -> R:
         return send()
     if own is None:
         own = _capture(context) if context else _inherited() or ""
-    sending = _Carried(own, context, outer.message_id if outer else None)
+    sending = _Carried(own, context)
     _carried.set(sending)
     del own  # An error report would write it out.
     try:

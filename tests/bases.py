@@ -141,7 +141,8 @@ def dies() -> None:
 
 
 def on_task_failure(sender: Task, task_id: str, **signal: t.Any) -> None:
-    noted("task_failure", sender, task_id)
+    if isinstance(sender, Handled):
+        noted("task_failure", sender, task_id)
 
 
 # -- the worker ---------------------------------------------------------------------

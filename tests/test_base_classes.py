@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 from celery import Task
 
+from flask_task_context import BadContext
 from flask_task_context import RequestRefused
 from flask_task_context import capture_context
 from flask_task_context import init_app
@@ -90,6 +91,17 @@ def test_a_task_and_its_base_class_share_one_request(site: Site, name: str) -> N
     wanted = by(name, ["a"], 2 if name.startswith("Bare") else 1)
     assert result.get(timeout=30) == wanted
     assert site.noted(name, 1) == [("torn", "NoneType")]
+
+
+@pytest.mark.parametrize("name", bases.BASES)
+def test_a_base_class_says_who_sent_a_context_that_is_broken(
+    site: Site, name: str
+) -> None:
+    """As a body that is decorated does."""
+    headers = {"flask_task_context": "1:broken"}
+    result = site.celery.tasks[name].apply_async(("a",), headers=headers)
+    with pytest.raises(BadContext, match=r"It was sent by 'gen\d+@"):
+        result.get(timeout=30)
 
 
 @pytest.mark.parametrize("name", BODIES)

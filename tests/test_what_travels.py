@@ -785,9 +785,12 @@ def test_a_file_that_is_too_large_is_not_read() -> None:
     with app.test_request_context("/", method="POST", data=data):
         request.files["photo"].close()
         request.files["photo"].stream = Unread(bytes(100_000))
+        request.files["photo"].filename = None
         headers = capture_context()
-    with restore_context(headers, app), pytest.raises(LeftOut, match="100000 bytes"):
-        request.files["photo"].read()
+    with restore_context(headers, app):
+        assert request.files["photo"].filename is None
+        with pytest.raises(LeftOut, match="100000 bytes"):
+            request.files["photo"].read()
 
 
 def test_no_variable_of_ours_is_in_an_error_report() -> None:
