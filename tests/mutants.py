@@ -43,6 +43,12 @@ EQUIVALENT: dict[str, list[tuple[str, str, str]]] = {
             "if ",
             "-> (_encode_raw(json.loads(text)) != _encode_raw(value))",
         ),
+        ("tag", "return value if plain", "-> ([self.tag(item) for item in value])"),
+        ("tag", "return ", "-> ({k: self.tag(v) for k, v in value.items()})"),
+    ],
+    "as many or no more are looked at": [
+        ("_configuration", "nearest = get_close_matches", "-> (2)"),
+        ("_too_large", "variables = dict(zip(_ALWAYS", "(False)"),
     ],
     "one more or less of what is many": [
         ("__missing__", "if len(self) > 1000:", "(1001)"),

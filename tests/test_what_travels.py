@@ -148,8 +148,12 @@ def test_a_body_can_stay_in_the_view(options: t.Any, touch: t.Any, read: bool) -
         ),
     ):
         touch()
-    # The second as gunicorn says it.
-    for server in ({}, {"wsgi.input_terminated": True}, {"CONTENT_LENGTH": "0"}):
+    for server in (
+        {},
+        {"wsgi.input_terminated": True},  # As gunicorn says it.
+        {"CONTENT_LENGTH": "0"},
+        {"CONTENT_TYPE": "text/plain"},
+    ):
         with bare_request(app, server):
             headers = capture_context()
         with restore_context(headers, app):
