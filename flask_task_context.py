@@ -1663,7 +1663,7 @@ def _check_headers(headers: t.Any) -> None:
             f"The headers are of type {type(headers).__name__!r}: pass a mapping, as"
             " 'capture_context()' gives it and 'task.request.headers' holds it."
         )
-    if _HEADER not in headers and _HEADER.encode() in headers:
+    if _HEADER.encode() in headers:
         raise TypeError("The headers' names are bytes: decode names and values.")
 
 
@@ -2300,15 +2300,13 @@ def _decorate_class(task: t.Any, options: _Options) -> None:
     ``run``, that is opened once all the same."""
     if task is Task:
         raise TypeError(f"{task!r} is Celery's own: decorate a subclass of it.")
-    run = inspect.getattr_static(task, "run")
     inherited = "__call__" not in vars(task) and hasattr(task.__call__, _MARK)
     if task.__call__ is Task.__call__:
         task.__call__ = _call_of_its_own(task, options)
     elif not inherited or task.run is Task.run:
         task.__call__ = _wrap(task.__call__, options)
     if task.run is not Task.run:
-        kept = isinstance(run, staticmethod | classmethod)
-        task.run = _decorate(run, options) if kept else _wrap(task.run, options)
+        task.run = _decorate(inspect.getattr_static(task, "run"), options)
 
 
 def _call_of_its_own(base: t.Any, options: _Options) -> t.Callable[..., t.Any]:
@@ -2408,11 +2406,11 @@ def _pop_context(context: t.Any, error: BaseException | None) -> None:
 
 
 def _copied_context() -> contextvars.Context:
-    """The context variables, without a request that was pushed in this process before
-    the message began. Before Flask 3.2, whose app context hides it; gone, the task would
-    see that request beside its own app context."""
+    """The context variables, without a request that was pushed around this task. Before
+    Flask 3.2, whose app context hides it; gone, a task without a request would see that
+    one beside its own app context."""
     copied = contextvars.copy_context()
-    if _MERGED or not flask.has_request_context() or _request_context() is not None:
+    if _MERGED or not flask.has_request_context():
         return copied
     kept = contextvars.Context()
     for variable in copied:

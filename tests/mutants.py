@@ -43,6 +43,7 @@ EQUIVALENT: dict[str, list[tuple[str, str, str]]] = {
             "if ",
             "-> (_encode_raw(json.loads(text)) != _encode_raw(value))",
         ),
+        ("_copied_context", "if ", "-> (_MERGED)"),
         ("tag", "return value if plain", "-> ([self.tag(item) for item in value])"),
         ("tag", "return ", "-> ({k: self.tag(v) for k, v in value.items()})"),
     ],
@@ -55,6 +56,7 @@ EQUIVALENT: dict[str, list[tuple[str, str, str]]] = {
         ("__missing__", "if len(self) > 1000:", "(len(self) >= 1000)"),
         ("__missing__", "if len(name) < 100:", "(101)"),
         ("__missing__", "if len(name) < 100:", "(len(name) <= 100)"),
+        ("_size", "if ", "-> (2)"),
         ("add", "names, name = ", "(61)"),
         ("add", "if name not in names", "(21)"),
         ("add", "if name not in names", "-> (len(names) <= 20)"),
@@ -87,6 +89,11 @@ EQUIVALENT: dict[str, list[tuple[str, str, str]]] = {
         ("call", "if others or message is None", "-> (message.is_eager)"),
     ],
     "for Flask 3.2": [("__init__", "self.around = ", "(app.app_context())")],
+    "for Flask before 3.1.3": [("_session_of", "return ", "-> (context._session)")],
+    "for type checkers": [
+        ("_find_app", 'return t.cast("flask.Flask"', "('flask.Flaskx')"),
+        ("_environ_from", 'length = len(t.cast("io.BytesIO"', "('io.BytesIOx')"),
+    ],
     "Celery holds the function around it": [
         ("_for_each_celery_app", "lambda app: ", "-> (True)"),
     ],

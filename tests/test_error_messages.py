@@ -186,11 +186,14 @@ WHERE_THE_APP_IS_MADE = [
         "None is not a Flask app: call 'init_app' with the app itself, where it is"
         " made.",
     ),
-    Message(
-        "init_app with a name that is none",
-        lambda: init_app(flask.Flask("shop"), name=""),
-        TypeError,
-        "The app's name is '': make it a string that is not empty.",
+    *(
+        Message(
+            f"init_app with a name that is none: {name!r}",
+            lambda name=name: init_app(flask.Flask("shop"), name=name),  # type: ignore
+            TypeError,
+            f"The app's name is {name!r}: make it a string that is not empty.",
+        )
+        for name in ("", 5)
     ),
     Message(
         "TASK_CONTEXT_ENCRYPT without the extra",

@@ -16,6 +16,7 @@ from flask.sessions import NullSession
 from flask.sessions import SecureCookieSession
 from flask.sessions import SecureCookieSessionInterface
 from flask.sessions import SessionMixin
+from werkzeug.datastructures import ImmutableMultiDict
 
 from flask_task_context import LeftOut
 from flask_task_context import capture_context
@@ -89,6 +90,37 @@ def test_what_a_server_puts_into_the_environ_never_breaks_the_task(
         assert request.url == url
         assert request.remote_user == user
         assert request.environ.get(key) == (None if isinstance(value, list) else value)
+
+
+def test_a_form_of_the_apps_own_kind(plain_shop: Shop) -> None:
+    """The task's form is what its request class makes of one."""
+
+    class Fields(ImmutableMultiDict[str, str]):
+        """With methods of the app's own."""
+
+    class Request(flask.Request):
+        parameter_storage_class = Fields
+
+    for kind in (Request, flask.Request):
+        plain_shop.flask.request_class = kind
+        headers, form = plain_shop.visit(
+            lambda: (request.form, capture_context(), type(request.form))[1:],
+            data={"a": "1"},
+        )
+        with restore_context(headers, plain_shop.flask):
+            assert (type(request.form), request.form["a"]) == (form, "1")
+
+
+def test_a_variable_that_the_process_has_too(
+    plain_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the request's, but where a server has put them all into its environ."""
+    monkeypatch.setenv("REMOTE_USER", "anna")
+    for path, user in ({}, "anna"), ({"PATH": "/bin"}, None):
+        environ = {"REMOTE_USER": "anna", **path}
+        headers = plain_shop.capture(environ_overrides=environ)
+        with restore_context(headers, plain_shop.flask):
+            assert request.remote_user == user
 
 
 class Visitor(SecureCookieSession):

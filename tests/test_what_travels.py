@@ -8,6 +8,7 @@ import fnmatch
 import io
 import json
 import logging
+import re
 import struct
 import sys
 import typing as t
@@ -33,6 +34,7 @@ import flask_task_context
 from flask_task_context import CaptureError
 from flask_task_context import LeftOut
 from flask_task_context import capture_context
+from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import restore_context
 from flask_task_context import with_request_context
@@ -384,9 +386,10 @@ def test_a_key_that_the_list_leaves_out_is_named_too() -> None:
 
 @needs_notes
 def test_the_names_travel_on() -> None:
-    """A task that captures again tells its children what they have not."""
+    """A task that captures again tells its children what they have not, the second too."""
     app = app_with()
     with restore_context(captured(app), app):
+        delay_with_context(Shop({"broker_url": "memory://"}).tasks["shop.where"])
         headers = capture_context()
     init_app(app)
     task = Shop({"broker_url": "memory://"}).task(
@@ -775,6 +778,30 @@ def test_a_body_that_fits_into_the_second_message(length: str) -> None:
         request.get_data()
     with restore_context(headers, app):
         assert request.get_data() == body
+
+
+def test_a_form_that_was_read_before_it_was_parsed() -> None:
+    """The task can do both, as the view."""
+    app, body = app_with(), b"a=1&b=2"
+    with posted(app, body, "known", "application/x-www-form-urlencoded"):
+        assert (request.get_data(), len(request.form)) == (body, 2)
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert (request.get_data(), len(request.form)) == (body, 2)
+
+
+@pytest.mark.parametrize("change", ["append", "pop"])
+def test_a_variable_more_or_less_is_refused(change: str) -> None:
+    """No other version's request is taken for one of this."""
+    app = app_with(SECRET_KEY=None)
+    with app.test_request_context("/"):
+        header = capture_context()[HEADER]
+    start, payload = re.fullmatch(r"(.*?::)\d+:(.*)", header).groups()  # type: ignore
+    parts = json.loads(payload)
+    parts["server"].append(1) if change == "append" else parts["server"].pop()
+    payload = json.dumps(parts)
+    with pytest.raises(flask_task_context.BadContext, match="cannot be read"):
+        restore_context({HEADER: f"{start}{len(payload)}:{payload}"}, app)
 
 
 def test_a_file_that_is_too_large_is_not_read() -> None:
