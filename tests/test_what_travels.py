@@ -499,7 +499,7 @@ def test_without_a_key_the_log_says_so_once(caplog: pytest.LogCaptureFixture) ->
         use()
         use()
         [record] = caplog.records
-        assert record.levelno == logging.WARNING
+        assert (record.name, record.levelno) == (HEADER, logging.WARNING)
         assert "'keyless' has no SECRET_KEY" in record.getMessage()
     assert headers[HEADER].startswith("1:unsigned:keyless::")
     flask_task_context._warn_of_no_key.cache_clear()
@@ -777,6 +777,7 @@ def test_a_body_that_fits_into_the_second_message(length: str) -> None:
     with restore_context(left_out, app), pytest.raises(LeftOut, match="does not fit"):
         request.get_data()
     with restore_context(headers, app):
+        assert ("Content-Length" in request.headers) == (length == "known")
         assert request.get_data() == body
 
 
