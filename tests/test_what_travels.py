@@ -29,6 +29,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from markupsafe import Markup
+from werkzeug.exceptions import RequestEntityTooLarge
 
 import flask_task_context
 from flask_task_context import CaptureError
@@ -63,6 +64,7 @@ def captured(app: flask.Flask, **request: t.Any) -> dict[str, str]:
             user={
                 "name": "anna",
                 "access_token": "canary-2",
+                "xsrf_token": "of a form",
                 "keys": [("a", {"pwd": 3})],
             },
         )
@@ -175,7 +177,7 @@ def test_credentials_of_the_session_stay_out_at_any_depth() -> None:
             "cart": {"pear": 2},
             "csrf_token": "of a form",
             "odd": {5: 6},
-            "user": {"name": "anna", "keys": [("a", {})]},
+            "user": {"name": "anna", "xsrf_token": "of a form", "keys": [("a", {})]},
         }
     app = app_with(TASK_CONTEXT_EXCLUDE=[])
     with restore_context(captured(app), app):
@@ -540,6 +542,16 @@ def test_a_get_has_a_body_by_each_of_three_keys(environ: dict[str, t.Any]) -> No
         request.get_data()
 
 
+def test_a_post_has_a_body_without_any_of_them() -> None:
+    """Where the server ends its input, as over HTTP/2."""
+    app = app_with()
+    ended = {"REQUEST_METHOD": "POST", "wsgi.input_terminated": True}
+    with bare_request(app, ended | {"wsgi.input": io.BytesIO(b"abc")}):
+        headers = capture_context()
+    with restore_context(headers, app):
+        assert request.get_data() == b"abc"
+
+
 def test_a_length_of_thousands_of_digits() -> None:
     """It is no number to Werkzeug, and no reason to fail."""
     app = app_with()
@@ -579,8 +591,10 @@ def test_a_form_of_an_old_type_keeps_no_password(kind: str) -> None:
     assert ("canary" in text) is (kind == "text/plain")
 
 
-def test_a_session_interface_that_knows_no_null_session() -> None:
-    """Its ``save_session`` is not called from a task all the same."""
+def test_a_session_interface_that_knows_no_null_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its ``save_session`` is not called from a task all the same, and nothing fails."""
     saved: list[str] = []
 
     class Interface(SecureCookieSessionInterface):
@@ -608,6 +622,7 @@ def test_a_session_interface_that_knows_no_null_session() -> None:
     assert task.apply(headers=headers).get() == 1
     assert saved == ["view"]
     assert calls == ["after", "after"]
+    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
 
 
 # -- what must not get through, or out -------------------------------------------------
@@ -762,6 +777,19 @@ def test_a_body_at_flasks_own_limit(
         else:
             with pytest.raises(LeftOut, match="over MAX_CONTENT_LENGTH"):
                 request.get_data()
+
+
+def test_a_stream_that_is_open_and_over_flasks_own_limit() -> None:
+    """Capturing raises nothing; the view hears of it where it reads."""
+    app, body = app_with(MAX_CONTENT_LENGTH=10), b"x" * 11
+    with posted(app, body, "unknown"):
+        stream = request.stream
+        headers = capture_context()
+        assert stream is not request.stream
+        with pytest.raises(RequestEntityTooLarge):
+            request.stream.read()
+    with restore_context(headers, app), pytest.raises(LeftOut, match="did not travel"):
+        request.get_data()
 
 
 @pytest.mark.parametrize("length", ["known", "unknown"])
