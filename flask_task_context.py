@@ -2458,8 +2458,6 @@ def _call_for(base: t.Any) -> t.Callable[..., t.Any]:
         message._protected = 1
         return self.run(*args, **kwargs)
 
-    # One of Celery's own module would be passed over.
-    call.__module__, call.__name__ = base.__module__, "__call__"
     call.__qualname__ = f"{base.__qualname__}.__call__"
     return call
 

@@ -88,7 +88,11 @@ EQUIVALENT: dict[str, list[tuple[str, str, str]]] = {
     "for Celery before 5.5; later ones do the same by themselves": [
         ("call", "if others or message is None", "-> (message.is_eager)"),
     ],
-    "for Flask 3.2": [("__init__", "self.around = ", "(app.app_context())")],
+    "for Flask 3.2": [
+        ("__init__", "own = ", "-> (not _MERGED)"),
+        ("__init__", "own = ", "-> (snapshot is not None)"),
+        ("__init__", "self.around = ", "(app.app_context())"),
+    ],
     "for Flask before 3.1.3": [("_session_of", "return ", "-> (context._session)")],
     "for type checkers": [
         ("_find_app", 'return t.cast("flask.Flask"', "('flask.Flaskx')"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing as t
 import uuid
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from celery import chain
 from celery import chord
 from celery import group
+from celery.signals import before_task_publish
 from flask import g
 
 from flask_task_context import CaptureError
@@ -53,6 +55,15 @@ def test_an_unchanged_call_carries_the_request(lab: Lab, call: str, kind: str) -
     count, send = CALLS[call]
     cell = Cell(lab, kind)
     assert cell.seen(cell.visit(lambda: send(cell)), count) == [ways.SENT] * count
+
+
+def test_a_tool_that_tells_of_a_message_without_headers(lab: Lab) -> None:
+    """There is nothing to add to, and nothing fails."""
+    cell = Cell(lab, "below")
+    tell = functools.partial(before_task_publish.send, sender="tool", body=())
+    answers = [answer for _, answer in cell.visit(tell)]
+    assert answers
+    assert not any(answers)
 
 
 @pytest.mark.parametrize("call", ["delay", "chain", "send_task"])

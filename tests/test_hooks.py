@@ -15,6 +15,7 @@ from flask_task_context import _MERGED
 from flask_task_context import RequestRefused
 from flask_task_context import apply_async_with_context
 from flask_task_context import capture_context
+from flask_task_context import context_restored
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
 from flask_task_context import with_request_context
@@ -117,6 +118,7 @@ def test_an_app_has_its_own_response_class_and_it_is_closed(plain_shop: Shop) ->
         *((f"{part}_request", REQUEST) for part in PARTS),
         # Since Flask 3.2 the request ends with the app context, not before it.
         ("teardown_appcontext", REQUEST if _MERGED else "app context"),
+        ("context_restored", REQUEST),
     ],
 )
 def test_what_a_hook_sends_from_a_task_carries_no_request(
@@ -135,7 +137,13 @@ def test_what_a_hook_sends_from_a_task_carries_no_request(
             apply_async_with_context(where, headers={"mine": "1"})
         return given
 
-    getattr(app, hook)(send)
+    def receive(sender: flask.Flask, entries: t.Any) -> None:
+        send()
+
+    if hook == "context_restored":
+        context_restored.connect(receive, app)
+    else:
+        getattr(app, hook)(send)
     run(plain_shop, lambda: None, before_request=True)
     assert seen == [[{}, place]]
     sent = messages(plain_shop.celery)

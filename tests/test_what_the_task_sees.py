@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+import wsgiref.validate
 
 import flask
 import pytest
@@ -219,6 +220,7 @@ def test_restore_context_is_the_other_half_of_capture_context(
     with restore_context(headers, plain_shop.flask):
         assert request.url == "http://localhost/item/9?q=1"
         assert request.view_args == {"number": 9}
+        wsgiref.validate.check_environ(request.environ)
     with restore_context({}, plain_shop.flask):
         assert shop.where() == "app context"
     with restore_context(None, plain_shop.flask):
