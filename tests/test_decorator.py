@@ -17,6 +17,7 @@ from celery import Task
 from celery import shared_task
 from flask import g
 
+from flask_task_context import _MERGED
 from flask_task_context import capture_context
 from flask_task_context import delay_with_context
 from flask_task_context import init_app
@@ -26,6 +27,7 @@ from tests import shop
 from tests.conftest import Shop
 from tests.conftest import Worker
 from tests.conftest import celery_settings
+from tests.test_canvas import messages
 
 
 def plain_celery(**conf: t.Any) -> Celery:
@@ -325,6 +327,35 @@ def test_a_thread_that_outlives_its_task_is_in_nothing_of_it(plain_shop: Shop) -
     for context in inherited[:]:
         assert context.run(task) is None
         assert context.run(capture)
+
+
+def carries(plain_shop: Shop) -> list[bool]:
+    """Of each message that waits, whether there is a context in it."""
+    sent = messages(plain_shop.celery)
+    return ["flask_task_context" in message.headers for message in sent]
+
+
+def test_a_thread_that_outlives_its_task_sends_nothing_in_its_name(
+    plain_shop: Shop,
+) -> None:
+    """Not even with a copy of its request."""
+    where = plain_shop.tasks["shop.where"]
+    with restore_context(plain_shop.capture(), plain_shop.flask):
+        flask.copy_current_request_context(where.delay)()
+        copied = flask.copy_current_request_context(where.delay)
+        inherited = contextvars.copy_context()
+    inherited.run(copied)
+    assert carries(plain_shop) == [True, False]
+
+
+def test_an_app_context_in_a_task_keeps_what_is_carried(plain_shop: Shop) -> None:
+    """Of another app, without a request; Flask 3.2 hides the request beneath it."""
+    with (
+        restore_context(plain_shop.capture(), plain_shop.flask),
+        restore_context({}, flask.Flask("other")),
+    ):
+        plain_shop.tasks["shop.where"].delay()
+    assert carries(plain_shop) == [not _MERGED]
 
 
 def generator() -> t.Iterator[int]:
