@@ -2073,7 +2073,11 @@ def _what_to_open(options: _Options, args: tuple[t.Any, ...]) -> _Carried | None
             asked = _Carried("" if header is None else header, message_id=message.id)
             asked.sender = message.get("origin")
             return asked
-    return None if _request_context() is not None else _Carried(header)
+    if _request_context() is not None:
+        return None
+    if header is None and carried is not None:
+        header = carried.header  # Of an eager chord with ``headers=``.
+    return _Carried(header)
 
 
 def _is_asked_for(options: _Options, task: t.Any) -> bool:
