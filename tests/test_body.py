@@ -56,7 +56,7 @@ SMALL = {
         ),
     ),
     "broken multipart": (FORM_DATA, b"--b0undary\r\nnonsense"),
-    "broken json": ("application/json", b"{"),
+    "broken json": ("application/json", b'{"a": '),
     "empty": ("text/plain", b""),
 }
 LARGE = {

@@ -336,12 +336,10 @@ def visit(view: t.Callable[[], t.Any], config: t.Any = (), **options: t.Any) -> 
     return Shop(MEMORY, TESTING=True, **dict(config)).visit(view, **options)
 
 
-def sending(task: t.Any, **options: t.Any) -> t.Callable[[], t.Any]:
-    return lambda: visit(lambda: apply_async_with_context(task, **options))
-
-
-def delaying(task: t.Any) -> t.Callable[[], t.Any]:
-    return lambda: visit(lambda: delay_with_context(task))
+def sending(
+    task: t.Any, send: t.Any = apply_async_with_context, **options: t.Any
+) -> t.Callable[[], t.Any]:
+    return lambda: visit(lambda: send(task, **options))
 
 
 def with_value(name: str, value: t.Any) -> t.Callable[[], t.Any]:
@@ -417,13 +415,16 @@ IN_THE_VIEW = [
         f"{shop.add!r} is not a Celery task: put '@app.task' or '@shared_task' on it,"
         " or pass one of its signatures.",
     ),
-    Message(
-        "a task's name",
-        delaying("shop.add"),
-        TypeError,
-        "'shop.add' is not a Celery task: pass the task and then its arguments, not what"
-        " a call of it returned; for a task's name 'celery_app.send_task(name, args,"
-        " headers=capture_context())'.",
+    *(
+        Message(
+            f"a task's name: {send.__name__}",
+            sending("shop.add", send),
+            TypeError,
+            "'shop.add' is not a Celery task: pass the task and then its arguments, not"
+            " what a call of it returned; for a task's name 'celery_app.send_task(name,"
+            " args, headers=capture_context())'.",
+        )
+        for send in (apply_async_with_context, delay_with_context)
     ),
     Message(
         "a task class",
@@ -441,7 +442,7 @@ IN_THE_VIEW = [
     ),
     Message(
         "task()",
-        delaying(CELERY.tasks["plain.add"](1, 2)),
+        sending(CELERY.tasks["plain.add"](1, 2)),
         TypeError,
         "3 is not a Celery task: pass a task, a signature or a canvas, and not what a"
         " task returned.",

@@ -390,7 +390,8 @@ def test_a_changed_session_is_reported_once_for_each_task(plain_shop: Shop) -> N
 
     tasks = [
         plain_shop.task(with_request_context(change), name="one"),
-        plain_shop.task(change, name="two", base=bases.Queues),
+        plain_shop.task(with_request_context(change), name="two"),
+        plain_shop.task(change, name="three", base=bases.Queues),
     ]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -399,7 +400,7 @@ def test_a_changed_session_is_reported_once_for_each_task(plain_shop: Shop) -> N
     assert [str(warning.message) for warning in caught] == [
         f"The task '{name}' changed its session. It is a copy of the visitor's: no"
         " session store and no cookie is written. Change it in a view."
-        for name in ("one", "two")
+        for name in ("one", "two", "three")
     ]
     assert {warning.filename for warning in caught} == {__file__}
 

@@ -187,6 +187,7 @@ def test_a_task_sent_while_the_session_is_opened(plain_shop: Shop) -> None:
     plain_shop.visit(lambda: None, "/item/3?capture=1")
     with restore_context(interface.captured, plain_shop.flask):
         assert request.view_args == {"number": 3}
+        assert dict(session) == {}
         assert isinstance(session._get_current_object(), Nobody)  # type: ignore[attr-defined]
 
 

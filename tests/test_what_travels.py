@@ -60,7 +60,12 @@ def captured(app: flask.Flask, **request: t.Any) -> dict[str, str]:
             cart={"pear": 2},
             csrf_token="of a form",
             github_oauth_token={"access_token": "canary-1"},
-            odd={b"pass": "canary-3", Markup("pwd"): "canary-4", 5: 6},
+            odd={
+                b"access_token": "canary-3",
+                b"pass": "canary-5",
+                Markup("pwd"): "canary-4",
+                5: 6,
+            },
             user={
                 "name": "anna",
                 "access_token": "canary-2",
@@ -188,6 +193,7 @@ def test_encrypted_the_session_is_whole(caplog: pytest.LogCaptureFixture) -> Non
     """Nothing is left out of what nobody can read, nor is a key missed."""
     pytest.importorskip("cryptography")
     flask_task_context._warn_of_no_key.cache_clear()
+    caplog.set_level(logging.WARNING, "flask_task_context")
     app = app_with(TASK_CONTEXT_ENCRYPT=True)
     with restore_context(captured(app), app):
         assert session["user"]["access_token"] == "canary-2"
@@ -485,25 +491,23 @@ def test_the_workers_log_says_what_was_left_out(tmp_path: Path) -> None:
 
 def test_without_a_key_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     """In the process that sends and in the one that runs, and the word is unsigned."""
+    flask_task_context._warn_of_no_key.cache_clear()
     # Workers of other tests in this process have set the level of all.
     caplog.set_level(logging.WARNING, "flask_task_context")
     app = flask.Flask("keyless")
     init_app(app)
-    headers: dict[str, str] = {}
-
-    def capture() -> None:
+    assert caplog.records == []
+    for _ in range(2):
         with app.test_request_context("/"):
-            headers.update(capture_context())
-
-    for use in (capture, lambda: restore_context(headers, app)):
-        flask_task_context._warn_of_no_key.cache_clear()
-        caplog.clear()
-        use()
-        use()
-        [record] = caplog.records
+            headers = capture_context()
+    assert headers[HEADER].startswith("1:unsigned:keyless::")
+    restore_context(headers, app)
+    flask_task_context._warn_of_no_key.cache_clear()
+    restore_context(headers, app)
+    sent, run = caplog.records
+    for record in (sent, run):
         assert (record.name, record.levelno) == (HEADER, logging.WARNING)
         assert "'keyless' has no SECRET_KEY" in record.getMessage()
-    assert headers[HEADER].startswith("1:unsigned:keyless::")
     flask_task_context._warn_of_no_key.cache_clear()
 
 
@@ -771,7 +775,10 @@ def test_a_body_at_flasks_own_limit(
         headers = capture_context()
         if room >= 0:
             assert whole()
-    with restore_context(headers, app_with()):
+    # Of a length that it knows, Werkzeug refuses the task's too.
+    with restore_context(
+        headers, app if room >= 0 or length == "unknown" else app_with()
+    ):
         if room >= 0:
             assert whole()
         else:
