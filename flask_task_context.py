@@ -2410,11 +2410,11 @@ def _pop_context(context: t.Any, error: BaseException | None) -> None:
 
 
 def _copied_context() -> contextvars.Context:
-    """The context variables, without a request that was pushed around this task. Before
-    Flask 3.2, whose app context hides it; gone, a task without a request would see that
-    one beside its own app context."""
+    """The context variables, without a request that was pushed in this process before
+    the message began. Before Flask 3.2, whose app context hides it; gone, the task would
+    see that request beside its own app context."""
     copied = contextvars.copy_context()
-    if _MERGED or not flask.has_request_context():
+    if _MERGED or not flask.has_request_context() or _request_context() is not None:
         return copied
     kept = contextvars.Context()
     for variable in copied:
