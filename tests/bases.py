@@ -30,7 +30,7 @@ def queued(base: Task, *args: t.Any, **kwargs: t.Any) -> t.Any:
     g.mails = []
     result = super(type(base).queued_by, base).__call__(*args, **kwargs)
     sent, g.mails = g.mails, outer
-    return [flask.request.url if flask.has_request_context() else None, sent, result]
+    return [where(), sent, result]
 
 
 @with_request_context
@@ -52,6 +52,16 @@ class Inherits(Queues):
 
     def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
         return super().__call__(*args, **kwargs)
+
+
+class Opens(Task):  # type: ignore[misc]
+    """Opens a request of its own, as Flask-CeleryExt's ``RequestContextTask`` does."""
+
+    flask_app: flask.Flask
+
+    def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        with self.flask_app.test_request_context("/", "http://base.example/"):
+            return super().__call__(*args, **kwargs)
 
 
 Queues.queued_by = Queues
@@ -86,6 +96,10 @@ def order_checked(order: Order) -> str:
     return type(order).__name__
 
 
+def where() -> str | None:
+    return flask.request.url if flask.has_request_context() else None
+
+
 # Celery before 5.7 does not read a string.
 order_checked.__annotations__["order"] = Order
 
@@ -95,8 +109,7 @@ order_checked.__annotations__["order"] = Order
 
 def noted(handler: str, task: Task, task_id: str) -> None:
     with restore_context(task.request.headers or {"id": task_id}):
-        seen = flask.request.url if flask.has_request_context() else None
-        note(task.name, handler, seen)
+        note(task.name, handler, where())
 
 
 class Handled(Task):  # type: ignore[misc]
@@ -181,6 +194,7 @@ def create_celery(**conf: t.Any) -> Celery:
         if celery.VERSION >= (5, 5):
             made["pydantic"] = True
         app.task(decorate(order_checked), name=f"{name}, pydantic", **made)
+    app.task(with_request_context(where), name="where", base=Opens, shared=False)
     for function in (succeeds, fails, dies):
         app.task(function, name=function.__name__, base=Handled, shared=False)
     app.task(succeeds, name="without a request", base=Handled, shared=False)
@@ -192,6 +206,7 @@ def create_celery(**conf: t.Any) -> Celery:
 
 
 def start_worker_process() -> Celery:
-    flask_task_context.init_app(create_app())
+    Opens.flask_app = create_app()
+    flask_task_context.init_app(Opens.flask_app)
     task_failure.connect(on_task_failure)
     return create_celery(**json.loads(os.environ["SHOP_SETTINGS"])["celery"])

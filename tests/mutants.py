@@ -43,7 +43,7 @@ EQUIVALENT: dict[str, list[tuple[str, str, str]]] = {
             "if ",
             "-> (_encode_raw(json.loads(text)) != _encode_raw(value))",
         ),
-        ("_copied_context", "if ", "-> (_MERGED)"),
+        ("_copied_context", "if ", "-> (_request_context() is not None)"),
         ("tag", "return value if plain", "-> ([self.tag(item) for item in value])"),
         ("tag", "return ", "-> ({k: self.tag(v) for k, v in value.items()})"),
     ],
