@@ -1922,7 +1922,7 @@ class _Restored:
         if snapshot["form"] is not None:
             request = self.context.request
             fields, files = snapshot["form"]
-            storage: t.Any = request.parameter_storage_class or ImmutableMultiDict
+            storage = _storage_class(request)
             request.form, request.files = storage(fields), storage(files)
             request.data = b""
 
@@ -2427,6 +2427,12 @@ def _cached_data(request: flask.Request) -> bytes | None:
     """What ``get_data()`` has kept, in all of Werkzeug: there is no public name for
     it. Gone, a body that the view has read would be left out."""
     return vars(request).get("_cached_data")
+
+
+def _storage_class(request: flask.Request) -> t.Any:
+    """Of a form: the app's own, which Werkzeug 3.2 deprecates and 3.3 takes away."""
+    own = getattr(request, "parameter_storage_class", None)
+    return own or ImmutableMultiDict
 
 
 def _stacked_messages() -> t.Iterator[tuple[t.Any, Context]]:

@@ -622,6 +622,7 @@ def change_session() -> None:
 
 
 TO_LOGIN = redirect("/login", Response=flask.Response)
+TEAPOT = flask.Response(status=418)
 LOOK = "Find what changes message headers between the sender and this worker."
 NOT_OURS = (
     "The context is not one that flask-task-context wrote: find what writes the message"
@@ -832,9 +833,9 @@ IN_THE_WORKER = [
     ),
     Message(
         "a before-request function that aborts with a response without a place to go",
-        refused(lambda: flask.abort(flask.Response(status=418))),
+        refused(lambda: flask.abort(TEAPOT)),
         RequestRefused,
-        "A before-request function aborted the task's request with \"418 I'M A TEAPOT\":"
+        f"A before-request function aborted the task's request with {TEAPOT.status!r}:"
         " let it pass, or leave out 'before_request=True' of the task.",
     ),
     Message(
