@@ -92,7 +92,7 @@ def test_what_a_server_puts_into_the_environ_never_breaks_the_task(
         assert request.environ.get(key) == (None if isinstance(value, list) else value)
 
 
-@pytest.mark.filterwarnings("ignore:Setting 'Request.parameter_storage_class'")
+@pytest.mark.filterwarnings("ignore:.*always be 'ImmutableMultiDict'")
 def test_a_form_of_the_apps_own_kind(plain_shop: Shop) -> None:
     """The task's form is what its request class makes of one."""
 
