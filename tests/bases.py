@@ -24,6 +24,10 @@ from tests.meetings import note
 # -- base classes -------------------------------------------------------------------
 
 
+def where() -> str | None:
+    return flask.request.url if flask.has_request_context() else None
+
+
 def queued(base: Task, *args: t.Any, **kwargs: t.Any) -> t.Any:
     """What a task has queued is sent when it has succeeded, by its base class."""
     outer = g.get("mails")
@@ -94,10 +98,6 @@ def order_at_last(self: Task, mail: str) -> int:
 def order_checked(order: Order) -> str:
     g.mails = [*(g.get("mails") or ()), order.mail]
     return type(order).__name__
-
-
-def where() -> str | None:
-    return flask.request.url if flask.has_request_context() else None
 
 
 # Celery before 5.7 does not read a string.
