@@ -93,6 +93,7 @@ EQUIVALENT: dict[str, list[tuple[str, str, str]]] = {
         ("__init__", "own = ", "-> (snapshot is not None)"),
         ("__init__", "self.around = ", "(app.app_context())"),
     ],
+    "for Werkzeug 3.2": [("_storage_class", "return ", "-> (own)")],
     "for Flask before 3.1.3": [("_session_of", "return ", "-> (context._session)")],
     "for type checkers": [
         ("_find_app", 'return t.cast("flask.Flask"', "('flask.Flaskx')"),
