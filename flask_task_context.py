@@ -107,7 +107,7 @@ __all__ = [
     "restore_context",
     "with_request_context",
 ]
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _HEADER = "flask_task_context"
 _AppOption: t.TypeAlias = flask.Flask | t.Callable[[], flask.Flask] | str | None
